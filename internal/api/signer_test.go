@@ -1,0 +1,735 @@
+package api
+
+import (
+	"archive/zip"
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
+	awssigner "github.com/aws/aws-sdk-go-v2/service/signer"
+	"github.com/aws/aws-sdk-go-v2/service/signer/types"
+	"github.com/aws/smithy-go"
+
+	"countersign"
+	"countersign/internal/guard"
+	"countersign/internal/guard/seal"
+	"countersign/internal/objects"
+	"countersign/internal/sign"
+	"countersign/internal/store"
+	"countersign/internal/wire"
+	"countersign/internal/wire/signer"
+)
+
+// The tests here speak to Signer as its clients do: real signatures, a real
+// store, a real S3. The gateway is one per process and takes over the working
+// directory, so each platform is a process of its own: this test binary again.
+
+// signerChildDir is how a child knows that it is one, and its data directory.
+const signerChildDir = "COUNTERSIGN_TEST_SIGNER_DIR"
+
+var signerCreds = guard.Credentials{AccessKeyID: "AKIAIOSFODNN7EXAMPLE", SecretAccessKey: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"}
+
+// TestSignerChild is not a test: it is the platform other tests start.
+func TestSignerChild(t *testing.T) {
+	dir := os.Getenv(signerChildDir)
+	if dir == "" {
+		t.Skip("the platform that TestSigner… start, not a test")
+	}
+	check := func(err error) {
+		if err != nil {
+			fmt.Println("child:", err)
+			os.Exit(1)
+		}
+	}
+	ctx := context.Background()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	st, err := store.Open(ctx, store.Config{Dir: dir, Log: log})
+	check(err)
+	root, err := guard.OpenRoot(dir, signerCreds)
+	check(err)
+	master, err := seal.Open(dir, "")
+	check(err)
+	g, err := objects.Open(ctx, objects.Config{Dir: filepath.Join(dir, "objects"), Store: st, Keys: signerKeys{root}, Log: log})
+	check(err)
+	ca, err := sign.OpenAuthority(ctx, sign.AuthorityConfig{Dir: sign.CADir(dir), Keys: sign.SealedKeys{Sealer: master}, Store: st})
+	check(err)
+	svc, err := sign.Open(ctx, sign.Config{Store: st, Objects: signerObjects{g}, Authority: ca, Scratch: dir, Log: log})
+	check(err)
+	auth := &guard.Authenticator{Keys: root}
+	srv := wire.NewServer(wire.Config{Authenticate: auth.Authenticate, Translate: Translate, S3: g, Log: log}, signer.Service)
+	registerSigner(srv, svc)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	check(err)
+	fmt.Printf("listening http://%s\n", l.Addr())
+	check(http.Serve(l, srv)) // until it is killed: a child never stops in order
+}
+
+// signerKeys shows the root's keys to the gateway.
+type signerKeys struct{ *guard.Root }
+
+func (k signerKeys) Lookup(ctx context.Context, id string) (string, objects.Caller, bool) {
+	key, err := k.Key(ctx, id, "")
+	if err != nil {
+		return "", objects.Caller{}, false
+	}
+	return key.Secret, objects.Caller{Account: key.Caller.Account, ARN: key.Caller.ARN, AccessKey: id, Root: true}, true
+}
+
+// signerObjects shows the gateway to signing jobs.
+type signerObjects struct{ g *objects.Gateway }
+
+func (o signerObjects) Bucket(ctx context.Context, as sign.Caller, name string) (sign.BucketInfo, error) {
+	region, account, err := o.g.BucketRegion(name)
+	if err != nil {
+		return sign.BucketInfo{}, err
+	}
+	if account != as.Account {
+		return sign.BucketInfo{}, countersign.Errorf(countersign.Denied, "Access Denied")
+	}
+	v, err := o.g.Versioning(ctx, name)
+	return sign.BucketInfo{Region: region, Versioned: v}, err
+}
+
+func (o signerObjects) Open(ctx context.Context, as sign.Caller, bucket, key, version string) (io.ReadCloser, sign.ObjectInfo, error) {
+	if _, err := o.Bucket(ctx, as, bucket); err != nil {
+		return nil, sign.ObjectInfo{}, err
+	}
+	body, info, err := o.g.GetObject(ctx, "", bucket, key, version)
+	return body, sign.ObjectInfo{Size: info.Size, Version: info.VersionID}, err
+}
+
+func (o signerObjects) PutIfAbsent(ctx context.Context, as sign.Caller, bucket, key string, body io.Reader, size int64) error {
+	if _, err := o.Bucket(ctx, as, bucket); err != nil {
+		return err
+	}
+	_, created, err := o.g.PutIfAbsent(ctx, bucket, key, body, size, nil)
+	if err == nil && !created {
+		err = countersign.Errorf(countersign.Exists, "the key has an object")
+	}
+	return err
+}
+
+const signerRegion = "eu-central-1"
+
+// A signerChild is a running platform and clients of it.
+type signerChild struct {
+	dir, url string
+	cmd      *exec.Cmd
+	signer   *awssigner.Client
+	s3       *s3.Client
+}
+
+func startSigner(t *testing.T, dir string) *signerChild {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, "-test.run=^TestSignerChild$", "-test.v")
+	cmd.Env = append(os.Environ(), signerChildDir+"="+dir)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c := &signerChild{dir: dir, cmd: cmd}
+	t.Cleanup(func() {
+		c.kill()
+		if t.Failed() {
+			t.Logf("the platform said:\n%s", stderr.String())
+		}
+	})
+	var said strings.Builder
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if url, ok := strings.CutPrefix(lines.Text(), "listening "); ok {
+			c.url = url
+			break
+		}
+		said.WriteString(lines.Text() + "\n")
+	}
+	if c.url == "" {
+		t.Fatalf("the platform did not start: %s", said.String())
+	}
+	go io.Copy(io.Discard, out)
+	creds := credentials.NewStaticCredentialsProvider(signerCreds.AccessKeyID, signerCreds.SecretAccessKey, "")
+	c.signer = awssigner.New(awssigner.Options{Region: signerRegion, BaseEndpoint: &c.url, Credentials: creds, RetryMaxAttempts: 1})
+	c.s3 = s3.New(s3.Options{Region: signerRegion, BaseEndpoint: &c.url, Credentials: creds, RetryMaxAttempts: 1, UsePathStyle: true})
+	return c
+}
+
+// kill is kill -9. Killing twice is once.
+func (c *signerChild) kill() {
+	c.cmd.Process.Kill()
+	c.cmd.Wait()
+}
+
+func (c *signerChild) bucket(t *testing.T, name string, versioned bool) {
+	t.Helper()
+	if _, err := c.s3.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &name,
+		CreateBucketConfiguration: &s3types.CreateBucketConfiguration{LocationConstraint: signerRegion}}); err != nil {
+		t.Fatal(err)
+	}
+	if versioned {
+		c.versioning(t, name, s3types.BucketVersioningStatusEnabled)
+	}
+}
+
+func (c *signerChild) versioning(t *testing.T, name string, s s3types.BucketVersioningStatus) {
+	t.Helper()
+	if _, err := c.s3.PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{Bucket: &name,
+		VersioningConfiguration: &s3types.VersioningConfiguration{Status: s}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (c *signerChild) put(t *testing.T, bucket, key string, body []byte) (version string) {
+	t.Helper()
+	out, err := c.s3.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &bucket, Key: &key, Body: bytes.NewReader(body)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return aws.ToString(out.VersionId)
+}
+
+func (c *signerChild) get(t *testing.T, bucket, key string) []byte {
+	t.Helper()
+	out, err := c.s3.GetObject(t.Context(), &s3.GetObjectInput{Bucket: &bucket, Key: &key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Body.Close()
+	b, err := io.ReadAll(out.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// versions lists what a bucket holds, all versions of it.
+func (c *signerChild) versions(t *testing.T, bucket string) (keys []string) {
+	t.Helper()
+	out, err := c.s3.ListObjectVersions(t.Context(), &s3.ListObjectVersionsInput{Bucket: &bucket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range out.Versions {
+		keys = append(keys, *v.Key)
+	}
+	return keys
+}
+
+func (c *signerChild) profile(t *testing.T, name string) *awssigner.PutSigningProfileOutput {
+	t.Helper()
+	out, err := c.signer.PutSigningProfile(t.Context(), &awssigner.PutSigningProfileInput{ProfileName: &name, PlatformId: aws.String(sign.LambdaPlatform)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func (c *signerChild) request(bucket, key, version, dst, token string) *awssigner.StartSigningJobInput {
+	return &awssigner.StartSigningJobInput{
+		ProfileName: aws.String("prod"), ClientRequestToken: &token,
+		Source:      &types.Source{S3: &types.S3Source{BucketName: &bucket, Key: &key, Version: &version}},
+		Destination: &types.Destination{S3: &types.S3Destination{BucketName: &dst, Prefix: aws.String("signed/")}},
+	}
+}
+
+// await uses the SDK's own waiter, with a shorter pause.
+func (c *signerChild) await(t *testing.T, id *string) (*awssigner.DescribeSigningJobOutput, error) {
+	t.Helper()
+	w := awssigner.NewSuccessfulSigningJobWaiter(c.signer, func(o *awssigner.SuccessfulSigningJobWaiterOptions) {
+		o.MinDelay, o.MaxDelay = 10*time.Millisecond, 50*time.Millisecond
+	})
+	return w.WaitForOutput(t.Context(), &awssigner.DescribeSigningJobInput{JobId: id}, time.Minute)
+}
+
+// verify checks a signed object as an outsider with the root's PEM would.
+func (c *signerChild) verify(t *testing.T, object []byte) *countersign.Evidence {
+	t.Helper()
+	pem, err := sign.ReadRootPEM(sign.CADir(c.dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := countersign.LoadTrust(pem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := countersign.OpenArchive(bytes.NewReader(object), int64(len(object)), countersign.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := countersign.Verify(t.Context(), a, trust)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func signerZip(t *testing.T, body string) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	w := zip.NewWriter(&buf)
+	f, err := w.Create("app.py")
+	if err == nil {
+		_, err = io.WriteString(f, body)
+	}
+	if err = errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+// checkCode asserts an API error by its code, its fault and, if given, message.
+func checkCode(t *testing.T, what string, err error, code, message string) {
+	t.Helper()
+	var e smithy.APIError
+	if !errors.As(err, &e) || e.ErrorCode() != code || message != "" && e.ErrorMessage() != message {
+		t.Errorf("%s: got %v, want %s: %s", what, err, code, message)
+	}
+}
+
+func TestSignerWithTheSDK(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	c := startSigner(t, t.TempDir())
+	c.bucket(t, "src", true)
+	c.bucket(t, "dst", true)
+	put := c.profile(t, "prod")
+	if got, want := aws.ToString(put.ProfileVersionArn), aws.ToString(put.Arn)+"/"+aws.ToString(put.ProfileVersion); got != want || aws.ToString(put.Arn) != "arn:aws:signer:eu-central-1:000000000000:/signing-profiles/prod" {
+		t.Errorf("got %s, want %s", got, want)
+	}
+
+	v := c.put(t, "src", "in/app.zip", signerZip(t, "one"))
+	c.put(t, "src", "in/app.zip", signerZip(t, "two, which is not to be signed"))
+	start, err := c.signer.StartSigningJob(ctx, c.request("src", "in/app.zip", v, "dst", "token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	job, err := c.await(t, start.JobId)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := "signed/" + *start.JobId + ".zip"
+	if aws.ToString(job.SignedObject.S3.BucketName) != "dst" || aws.ToString(job.SignedObject.S3.Key) != key {
+		t.Errorf("got signed object %+v, want dst/%s", job.SignedObject.S3, key)
+	}
+	for what, got := range map[string]string{
+		"account":             aws.ToString(start.JobOwner) + aws.ToString(job.JobOwner) + aws.ToString(job.JobInvoker),
+		"arn:":                aws.ToString(job.RequestedBy)[:4],
+		"prod":                aws.ToString(job.ProfileName),
+		"version":             aws.ToString(job.ProfileVersion),
+		"Signing Succeeded":   aws.ToString(job.StatusReason),
+		"AWS Lambda":          aws.ToString(job.PlatformDisplayName),
+		sign.LambdaPlatform:   aws.ToString(job.PlatformId),
+		"src/in/app.zip@" + v: aws.ToString(job.Source.S3.BucketName) + "/" + aws.ToString(job.Source.S3.Key) + "@" + aws.ToString(job.Source.S3.Version),
+	} {
+		want := map[string]string{"account": strings.Repeat("000000000000", 3), "version": aws.ToString(put.ProfileVersion)}[what]
+		if want == "" {
+			want = what
+		}
+		if got != want {
+			t.Errorf("%s: got %q, want %q", what, got, want)
+		}
+	}
+	object := c.get(t, "dst", key)
+	st := c.verify(t, object).Statement()
+	if want := "arn:aws:signer:eu-central-1:000000000000:/signing-jobs/" + *start.JobId; st.Job != want || st.ProfileVersion != *put.ProfileVersionArn {
+		t.Errorf("got statement %s by %s, want %s by %s", st.Job, st.ProfileVersion, want, *put.ProfileVersionArn)
+	}
+	if d := job.SignatureExpiresAt.Sub(st.Expires).Abs(); d > time.Millisecond || job.CompletedAt.Before(*job.CreatedAt) {
+		t.Errorf("got expiry %s, created %s, completed %s; signature expires %s", job.SignatureExpiresAt, job.CreatedAt, job.CompletedAt, st.Expires)
+	}
+	if z, err := zip.NewReader(bytes.NewReader(object), int64(len(object))); err != nil || z.File[0].Name != "app.py" || z.File[0].UncompressedSize64 != 3 {
+		t.Errorf("the signed zip is not of the version asked for: %v", err)
+	}
+
+	// Idempotency.
+	again, err := c.signer.StartSigningJob(ctx, c.request("src", "in/app.zip", v, "dst", "token"))
+	if err != nil || *again.JobId != *start.JobId {
+		t.Errorf("same token: got %v, %v, want job %s", again, err, *start.JobId)
+	}
+	_, err = c.signer.StartSigningJob(ctx, c.request("src", "other.zip", v, "dst", "token"))
+	checkCode(t, "same token, other request", err, "ValidationException", "The clientRequestToken was used before with different parameters.")
+
+	// Refusals at the start.
+	_, err = c.signer.StartSigningJob(ctx, c.request("src", "in/app.zip", "", "dst", "a"))
+	checkCode(t, "empty version", err, "ValidationException", "StartSigningJobRequest:source:version should not be empty")
+	if e := new(types.ValidationException); !errors.As(err, &e) || aws.ToString(e.Code) != "InvalidJobParameters" {
+		t.Errorf("empty version: got detail code %q", aws.ToString(e.Code))
+	}
+	_, err = c.signer.StartSigningJob(ctx, c.request("nowhere", "in/app.zip", v, "dst", "b"))
+	checkCode(t, "no source bucket", err, "ValidationException", "StartSigningJobRequest:source:bucketName nowhere does not exist")
+	_, err = c.signer.StartSigningJob(ctx, c.request("src", "in/app.zip", v, "nowhere", "c"))
+	checkCode(t, "no destination bucket", err, "ValidationException", "StartSigningJobRequest:destination:bucketName nowhere does not exist")
+	unknown := c.request("src", "in/app.zip", v, "dst", "d")
+	unknown.ProfileName = aws.String("never")
+	_, err = c.signer.StartSigningJob(ctx, unknown)
+	checkCode(t, "unknown profile", err, "ResourceNotFoundException", "profile with name never does not exist")
+	unknown.ProfileName, unknown.ProfileOwner = aws.String("prod"), aws.String("111111111111")
+	_, err = c.signer.StartSigningJob(ctx, unknown)
+	checkCode(t, "another's profile", err, "AccessDeniedException", "")
+	_, err = c.signer.DescribeSigningJob(ctx, &awssigner.DescribeSigningJobInput{JobId: aws.String("7e3d6b1a-0000-4000-8000-000000000000")})
+	checkCode(t, "unknown job", err, "ResourceNotFoundException", "")
+
+	// Versioning: never had, had and suspended.
+	c.bucket(t, "plain", false)
+	c.put(t, "plain", "app.zip", signerZip(t, "plain"))
+	_, err = c.signer.StartSigningJob(ctx, c.request("plain", "app.zip", "null", "dst", "e"))
+	checkCode(t, "unversioned source", err, "ValidationException", "StartSigningJobRequest:source:bucketName plain is not versioning-enabled")
+	c.versioning(t, "plain", s3types.BucketVersioningStatusEnabled)
+	c.versioning(t, "plain", s3types.BucketVersioningStatusSuspended)
+	c.put(t, "plain", "app.zip", signerZip(t, "suspended"))
+	null, err := c.signer.StartSigningJob(ctx, c.request("plain", "app.zip", "null", "dst", "f"))
+	if err != nil {
+		t.Errorf("suspended source: %v", err)
+	} else if _, err := c.await(t, null.JobId); err != nil {
+		t.Errorf("suspended source: %v", err)
+	}
+
+	// Failures of the job.
+	for what, c2 := range map[string]struct {
+		key, version, reason string
+		body                 []byte
+	}{
+		"empty":           {"empty.zip", "", "The source object is empty.", []byte{}},
+		"malformed":       {"bad.zip", "", "The source object is not a valid zip archive", []byte("no zip")},
+		"signed already":  {"signed.zip", "", "The source object is already signed.", object},
+		"no such key":     {"missing.zip", v, "The source object does not exist.", nil},
+		"no such version": {"in/app.zip", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "The source object does not exist.", nil},
+	} {
+		ver := c2.version
+		if c2.body != nil {
+			ver = c.put(t, "src", c2.key, c2.body)
+		}
+		j, err := c.signer.StartSigningJob(ctx, c.request("src", c2.key, ver, "dst", what))
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		if _, err := c.await(t, j.JobId); err == nil {
+			t.Errorf("%s: the waiter is content", what)
+		}
+		d, err := c.signer.DescribeSigningJob(ctx, &awssigner.DescribeSigningJobInput{JobId: j.JobId})
+		if err != nil || d.Status != types.SigningStatusFailed || !strings.HasPrefix(aws.ToString(d.StatusReason), c2.reason) || d.SignedObject != nil || d.SignatureExpiresAt != nil {
+			t.Errorf("%s: got %v %s, %v; want Failed: %s", what, d.Status, aws.ToString(d.StatusReason), err, c2.reason)
+		}
+	}
+	if got := c.versions(t, "dst"); len(got) != 2 {
+		t.Errorf("got signed objects %v, want two", got)
+	}
+
+	// Lists.
+	jobs := awssigner.NewListSigningJobsPaginator(c.signer, &awssigner.ListSigningJobsInput{MaxResults: aws.Int32(3)})
+	var ids []string
+	for jobs.HasMorePages() {
+		page, err := jobs.NextPage(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, j := range page.Jobs {
+			ids = append(ids, *j.JobId)
+			if j.IsRevoked || (j.SignedObject != nil) != (j.Status == types.SigningStatusSucceeded) {
+				t.Errorf("got %+v", j)
+			}
+		}
+	}
+	if len(ids) != 7 || ids[6] != *start.JobId {
+		t.Errorf("got jobs %v, want seven, the first one last", ids)
+	}
+	failed, err := c.signer.ListSigningJobs(ctx, &awssigner.ListSigningJobsInput{Status: types.SigningStatusFailed, PlatformId: aws.String(sign.LambdaPlatform),
+		RequestedBy: job.RequestedBy, JobInvoker: aws.String("000000000000")})
+	if err != nil || len(failed.Jobs) != 5 {
+		t.Errorf("failed jobs: got %v, %v, want five", failed, err)
+	}
+	expiring, err := c.signer.ListSigningJobs(ctx, &awssigner.ListSigningJobsInput{SignatureExpiresBefore: aws.Time(time.Now().AddDate(20, 0, 0)), SignatureExpiresAfter: aws.Time(time.Now())})
+	if err != nil || len(expiring.Jobs) != 2 {
+		t.Errorf("expiring jobs: got %v, %v, want two", expiring, err)
+	}
+	_, err = c.signer.ListSigningJobs(ctx, &awssigner.ListSigningJobsInput{NextToken: aws.String("forged")})
+	checkCode(t, "forged token", err, "ValidationException", "")
+	_, err = c.signer.ListSigningJobs(ctx, &awssigner.ListSigningJobsInput{MaxResults: aws.Int32(26)})
+	checkCode(t, "26 results", err, "ValidationException", "1 validation error detected: Value '26' at 'maxResults' failed to satisfy constraint: Member must have value less than or equal to 25")
+}
+
+func TestSignerProfilesWithTheSDK(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	c := startSigner(t, t.TempDir())
+	put, err := c.signer.PutSigningProfile(ctx, &awssigner.PutSigningProfileInput{
+		ProfileName: aws.String("prod"), PlatformId: aws.String(sign.LambdaPlatform),
+		SignatureValidityPeriod: &types.SignatureValidityPeriod{Type: types.ValidityTypeMonths, Value: 12},
+		Tags:                    map[string]string{}, // as Terraform sends it, below the model's least size
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	get := func() *awssigner.GetSigningProfileOutput {
+		t.Helper()
+		out, err := c.signer.GetSigningProfile(ctx, &awssigner.GetSigningProfileInput{ProfileName: aws.String("prod")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	got := get()
+	if *got.ProfileVersionArn != *put.ProfileVersionArn || got.Status != types.SigningProfileStatusActive || got.SignatureValidityPeriod.Value != 12 ||
+		got.SignatureValidityPeriod.Type != types.ValidityTypeMonths || aws.ToString(got.PlatformDisplayName) != "AWS Lambda" || got.RevocationRecord != nil || got.SigningMaterial != nil || got.Tags == nil {
+		t.Errorf("got %+v", got)
+	}
+	_, err = c.signer.PutSigningProfile(ctx, &awssigner.PutSigningProfileInput{ProfileName: aws.String("prod"), PlatformId: aws.String(sign.LambdaPlatform)})
+	checkCode(t, "second put", err, "ValidationException", "Profile with name prod already exists")
+	_, err = c.signer.PutSigningProfile(ctx, &awssigner.PutSigningProfileInput{ProfileName: aws.String("iot"), PlatformId: aws.String("AWSIoTDeviceManagement-SHA256-ECDSA")})
+	checkCode(t, "IoT", err, "ValidationException", "signing material cannot be null.")
+	_, err = c.signer.PutSigningProfile(ctx, &awssigner.PutSigningProfileInput{ProfileName: aws.String("a-b"), PlatformId: aws.String(sign.LambdaPlatform)})
+	checkCode(t, "hyphen", err, "ValidationException", "")
+	_, err = c.signer.PutSigningProfile(ctx, &awssigner.PutSigningProfileInput{ProfileName: aws.String("long"), PlatformId: aws.String(sign.LambdaPlatform),
+		SignatureValidityPeriod: &types.SignatureValidityPeriod{Type: types.ValidityTypeMonths, Value: 136}})
+	checkCode(t, "136 months", err, "ValidationException", "")
+	_, err = c.signer.GetSigningProfile(ctx, &awssigner.GetSigningProfileInput{ProfileName: aws.String("never")})
+	checkCode(t, "unknown", err, "ResourceNotFoundException", "")
+	_, err = c.signer.GetSigningProfile(ctx, &awssigner.GetSigningProfileInput{ProfileName: aws.String("prod"), ProfileOwner: aws.String("111111111111")})
+	checkCode(t, "another's", err, "AccessDeniedException", "")
+
+	// Tags: the ARN travels in the path, its slashes encoded.
+	if _, err := c.signer.TagResource(ctx, &awssigner.TagResourceInput{ResourceArn: put.Arn, Tags: map[string]string{"team": "a", "env/x:y": "b c"}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.signer.UntagResource(ctx, &awssigner.UntagResourceInput{ResourceArn: put.Arn, TagKeys: []string{"team", "never"}}); err != nil {
+		t.Fatal(err)
+	}
+	tags, err := c.signer.ListTagsForResource(ctx, &awssigner.ListTagsForResourceInput{ResourceArn: put.Arn})
+	if err != nil || len(tags.Tags) != 1 || tags.Tags["env/x:y"] != "b c" || get().Tags["env/x:y"] != "b c" {
+		t.Errorf("got tags %v, %v", tags, err)
+	}
+	_, err = c.signer.ListTagsForResource(ctx, &awssigner.ListTagsForResourceInput{ResourceArn: aws.String(*put.Arn + "x")})
+	checkCode(t, "tags of nothing", err, "NotFoundException", "")
+	_, err = c.signer.ListTagsForResource(ctx, &awssigner.ListTagsForResourceInput{ResourceArn: aws.String("nonsense")})
+	checkCode(t, "tags of nonsense", err, "BadRequestException", "")
+
+	// Cancel, and what is left.
+	if _, err := c.signer.CancelSigningProfile(ctx, &awssigner.CancelSigningProfileInput{ProfileName: aws.String("prod")}); err != nil {
+		t.Fatal(err)
+	}
+	if got := get(); got.Status != types.SigningProfileStatusCanceled {
+		t.Errorf("got %s, want Canceled", got.Status)
+	}
+	_, err = c.signer.TagResource(ctx, &awssigner.TagResourceInput{ResourceArn: put.Arn, Tags: map[string]string{"a": "b"}})
+	checkCode(t, "tagging a canceled one", err, "BadRequestException", "")
+	_, err = c.signer.CancelSigningProfile(ctx, &awssigner.CancelSigningProfileInput{ProfileName: aws.String("never")})
+	checkCode(t, "cancel unknown", err, "ResourceNotFoundException", "")
+	for want, in := range map[int]*awssigner.ListSigningProfilesInput{
+		0: {},
+		1: {IncludeCanceled: true, PlatformId: aws.String(sign.LambdaPlatform), Statuses: []types.SigningProfileStatus{types.SigningProfileStatusCanceled, types.SigningProfileStatusRevoked}},
+	} {
+		if out, err := c.signer.ListSigningProfiles(ctx, in); err != nil || len(out.Profiles) != want {
+			t.Errorf("%+v: got %v, %v, want %d", in, out, err, want)
+		}
+	}
+
+	ps, err := c.signer.ListSigningPlatforms(ctx, &awssigner.ListSigningPlatformsInput{})
+	if err != nil || len(ps.Platforms) != 5 {
+		t.Errorf("platforms: got %v, %v", ps, err)
+	}
+	p, err := c.signer.GetSigningPlatform(ctx, &awssigner.GetSigningPlatformInput{PlatformId: aws.String(sign.LambdaPlatform)})
+	if err != nil || p.MaxSizeInMB != 250 || !p.RevocationSupported || p.SigningConfiguration.HashAlgorithmOptions.DefaultValue != "SHA384" || p.Category != "AWS" {
+		t.Errorf("got %+v, %v", p, err)
+	}
+	_, err = c.signer.GetSigningPlatform(ctx, &awssigner.GetSigningPlatformInput{PlatformId: aws.String("never")})
+	checkCode(t, "unknown platform", err, "ResourceNotFoundException", "")
+}
+
+func TestSignerWithTheCLI(t *testing.T) {
+	t.Parallel()
+	cli, err := exec.LookPath("aws")
+	if err != nil {
+		t.Skip("needs the aws CLI on the PATH")
+	}
+	c := startSigner(t, t.TempDir())
+	c.bucket(t, "code", true)
+	home := t.TempDir()
+	run := func(args ...string) (map[string]any, error) {
+		cmd := exec.CommandContext(t.Context(), cli, args...)
+		cmd.Dir = home
+		cmd.Env = append(os.Environ(), "HOME="+home, "AWS_ENDPOINT_URL="+c.url, "AWS_REGION="+signerRegion, "AWS_DEFAULT_REGION="+signerRegion,
+			"AWS_ACCESS_KEY_ID="+signerCreds.AccessKeyID, "AWS_SECRET_ACCESS_KEY="+signerCreds.SecretAccessKey, "AWS_PAGER=", "AWS_EC2_METADATA_DISABLED=true", "PYENV_VERSION="+os.Getenv("PYENV_VERSION"))
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		out, err := cmd.Output()
+		if err != nil {
+			return nil, fmt.Errorf("aws %s: %w: %s", strings.Join(args, " "), err, stderr.String())
+		}
+		var v map[string]any
+		if len(bytes.TrimSpace(out)) > 0 {
+			if err := json.Unmarshal(out, &v); err != nil {
+				return nil, fmt.Errorf("aws %s: %w", strings.Join(args, " "), err)
+			}
+		}
+		return v, nil
+	}
+	must := func(args ...string) map[string]any {
+		t.Helper()
+		v, err := run(args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	if err := os.WriteFile(filepath.Join(home, "app.zip"), signerZip(t, "cli"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	v := must("s3api", "put-object", "--bucket", "code", "--key", "app.zip", "--body", "app.zip")["VersionId"].(string)
+	must("signer", "put-signing-profile", "--profile-name", "prod", "--platform-id", sign.LambdaPlatform, "--tags", "team=a")
+	id := must("signer", "start-signing-job", "--source", "s3={bucketName=code,key=app.zip,version="+v+"}",
+		"--destination", "s3={bucketName=code,prefix=signed-}", "--profile-name", "prod")["jobId"].(string)
+	// The waiter polls every 20 s: it has to be content with its first look.
+	waited, cancel := context.WithTimeout(t.Context(), 19*time.Second)
+	defer cancel()
+	if _, err := c.await(t, &id); err != nil {
+		t.Fatal(err)
+	}
+	must("signer", "wait", "successful-signing-job", "--job-id", id)
+	if waited.Err() != nil {
+		t.Error("the waiter did not end at its first look")
+	}
+	job := must("signer", "describe-signing-job", "--job-id", id)
+	if job["status"] != "Succeeded" || job["statusReason"] != "Signing Succeeded" {
+		t.Errorf("got %v", job)
+	}
+	must("s3api", "get-object", "--bucket", "code", "--key", "signed-"+id+".zip", "signed.zip")
+	signed, err := os.ReadFile(filepath.Join(home, "signed.zip"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.verify(t, signed)
+	profile := must("signer", "get-signing-profile", "--profile-name", "prod")
+	if profile["tags"].(map[string]any)["team"] != "a" || profile["signatureValidityPeriod"].(map[string]any)["value"] != 135.0 {
+		t.Errorf("got %v", profile)
+	}
+	arn := profile["arn"].(string)
+	must("signer", "tag-resource", "--resource-arn", arn, "--tags", "a=b")
+	must("signer", "untag-resource", "--resource-arn", arn, "--tag-keys", "a", "team")
+	if tags := must("signer", "list-tags-for-resource", "--resource-arn", arn)["tags"]; len(tags.(map[string]any)) != 0 {
+		t.Errorf("got tags %v, want none", tags)
+	}
+	if jobs := must("signer", "list-signing-jobs", "--status", "Succeeded")["jobs"].([]any); len(jobs) != 1 {
+		t.Errorf("got jobs %v", jobs)
+	}
+	if ps := must("signer", "list-signing-platforms")["platforms"].([]any); len(ps) != 5 {
+		t.Errorf("got platforms %v", ps)
+	}
+	must("signer", "cancel-signing-profile", "--profile-name", "prod")
+	if ps := must("signer", "list-signing-profiles", "--include-canceled")["profiles"].([]any); len(ps) != 1 {
+		t.Errorf("got profiles %v", ps)
+	}
+	if _, err := run("signer", "put-signing-profile", "--profile-name", "prod", "--platform-id", sign.LambdaPlatform); err == nil ||
+		!strings.Contains(err.Error(), "An error occurred (ValidationException) when calling the PutSigningProfile operation: Profile with name prod already exists") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestSignerSurvivesKill kills the process again and again while clients start
+// jobs, and then wants each job that was acknowledged to be one signed object.
+func TestSignerSurvivesKill(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	c := startSigner(t, dir)
+	c.bucket(t, "src", true)
+	c.bucket(t, "dst", true)
+	c.profile(t, "prod")
+	v := c.put(t, "src", "app.zip", signerZip(t, "kill me"))
+
+	acknowledged := map[string]string{} // token to job
+	for life := range 6 {
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		enough := make(chan struct{})
+		for client := range 4 {
+			wg.Go(func() {
+				for n := 0; ; n++ {
+					token := fmt.Sprintf("%d-%d-%d", life, client, n)
+					out, err := c.signer.StartSigningJob(t.Context(), c.request("src", "app.zip", v, "dst", token))
+					if err != nil {
+						return // it is dead
+					}
+					mu.Lock()
+					acknowledged[token] = *out.JobId
+					if len(acknowledged) == 5*(life+1)+life {
+						close(enough)
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		<-enough
+		c.kill()
+		wg.Wait()
+		c = startSigner(t, dir)
+	}
+
+	want := map[string]bool{}
+	for token, id := range acknowledged {
+		job, err := c.await(t, &id)
+		if err != nil {
+			t.Fatalf("job %s: %v", id, err)
+		}
+		key := *job.SignedObject.S3.Key
+		if st := c.verify(t, c.get(t, "dst", key)).Statement(); !strings.HasSuffix(st.Job, "/"+id) {
+			t.Errorf("%s was signed for %s", key, st.Job)
+		}
+		again, err := c.signer.StartSigningJob(t.Context(), c.request("src", "app.zip", v, "dst", token))
+		if err != nil || *again.JobId != id {
+			t.Errorf("token %s: got %v, %v, want job %s", token, again, err, id)
+		}
+		want[key] = true
+	}
+	// Jobs whose answer was lost are signed, too, or were never made.
+	pages := awssigner.NewListSigningJobsPaginator(c.signer, &awssigner.ListSigningJobsInput{})
+	all := 0
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, j := range page.Jobs {
+			all++
+			job, err := c.await(t, j.JobId)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want[*job.SignedObject.S3.Key] = true
+		}
+	}
+	got := c.versions(t, "dst")
+	slices.Sort(got)
+	if n := len(slices.Compact(slices.Clone(got))); n != len(got) {
+		t.Errorf("got %d versions of %d signed objects", len(got), n)
+	}
+	if len(got) != len(want) || len(got) != all {
+		t.Errorf("got %d signed objects for %d jobs", len(got), all)
+	}
+	t.Logf("%d lives, %d jobs acknowledged, %d jobs, %d objects", 7, len(acknowledged), all, len(got))
+}

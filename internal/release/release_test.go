@@ -1,0 +1,385 @@
+package release
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"countersign"
+	"countersign/internal/admit"
+	"countersign/internal/admit/admittest"
+	"countersign/internal/store"
+	"countersign/internal/store/storetest"
+)
+
+var here = Scope{Account: "000000000000", Region: "eu-central-1"}
+
+// fixture is Functions on a store that a test can close and open again.
+type fixture struct {
+	*Functions
+	st  store.Store
+	cfg Config
+}
+
+func open(t *testing.T, st store.Store, prepare func(context.Context, Version) error) *fixture {
+	t.Helper()
+	var ids atomic.Int64
+	cfg := Config{
+		Store: st, Prepare: prepare, Log: slog.New(slog.DiscardHandler), Now: time.Now,
+		NewID: func() string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", ids.Add(1)) },
+	}
+	fs, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{fs, st, cfg}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// admitted makes an admission the honest way: a gate, a real archive.
+func admitted(t *testing.T, content string) admit.Admission {
+	t.Helper()
+	return admittest.Admission(t, content)
+}
+
+func (f *fixture) create(t *testing.T, name string) Version {
+	t.Helper()
+	v, err := f.Create(t.Context(), NewFunction{Scope: here, Name: name, Settings: Settings{Runtime: "python3.12", Role: "r", Timeout: 3}, Code: admitted(t, "one")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func (f *fixture) settled(t *testing.T, name string) Version {
+	t.Helper()
+	if err := f.Settled(t.Context(), here, name); err != nil {
+		t.Fatal(err)
+	}
+	got, err := f.Get(here, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got.Latest
+}
+
+func wantKind(t *testing.T, err error, want countersign.Kind, text string) {
+	t.Helper()
+	if err == nil || countersign.KindOf(err) != want || !strings.Contains(err.Error(), text) {
+		t.Fatalf("got %v (%v), want %v with %q", err, countersign.KindOf(err), want, text)
+	}
+}
+
+func TestCreateWalksToActive(t *testing.T) {
+	t.Parallel()
+	gate := make(chan struct{})
+	f := open(t, storetest.Memory(), func(ctx context.Context, _ Version) error { <-gate; return nil })
+	v := f.create(t, "hello")
+	if v.State != Pending || v.Update != "" {
+		t.Fatalf("got %s/%s, want Pending and no update", v.State, v.Update)
+	}
+	_, err := f.UpdateSettings(t.Context(), here, "hello", "", func(*Settings) error { return nil })
+	wantKind(t, err, countersign.Conflict, "currently in the following state: Pending")
+	_, err = f.Publish(t.Context(), here, "hello", Publication{})
+	wantKind(t, err, countersign.Conflict, "Pending")
+	close(gate)
+	got := f.settled(t, "hello")
+	if got.State != Active || got.Update != Successful || got.Revision == v.Revision {
+		t.Errorf("got %s/%s revision %s, want Active/Successful and a new revision", got.State, got.Update, got.Revision)
+	}
+	_, err = f.Create(t.Context(), NewFunction{Scope: here, Name: "hello", Code: admitted(t, "one")})
+	wantKind(t, err, countersign.Exists, "Function already exist: hello")
+}
+
+func TestPrepareFailureFailsTheVersion(t *testing.T) {
+	t.Parallel()
+	f := open(t, storetest.Memory(), func(context.Context, Version) error { return errors.New("no such runtime") })
+	f.create(t, "hello")
+	if v := f.settled(t, "hello"); v.State != Failed || v.Fault != "no such runtime" {
+		t.Errorf("got %s %q, want Failed and the reason", v.State, v.Fault)
+	}
+}
+
+func TestPublish(t *testing.T) {
+	t.Parallel()
+	f := open(t, storetest.Memory(), nil)
+	f.create(t, "hello")
+	before := f.settled(t, "hello")
+
+	v1, err := f.Publish(t.Context(), here, "hello", Publication{})
+	if err != nil || v1.Number != 1 || v1.State != Active {
+		t.Fatalf("got %d %s %v, want version 1, Active", v1.Number, v1.State, err)
+	}
+	after := f.settled(t, "hello")
+	if after.Revision == before.Revision || v1.Revision == after.Revision {
+		t.Errorf("publishing must give $LATEST a new revision and the version its own")
+	}
+	again, err := f.Publish(t.Context(), here, "hello", Publication{})
+	if err != nil || again.Number != 1 || again.Revision != v1.Revision {
+		t.Errorf("unchanged: got version %d revision %s %v, want the first one again", again.Number, again.Revision, err)
+	}
+	_, err = f.Publish(t.Context(), here, "hello", Publication{CodeSHA256: "bogus"})
+	wantKind(t, err, countersign.Invalid, "CodeSHA256 (bogus) is different from current CodeSHA256 in $LATEST")
+	_, err = f.Publish(t.Context(), here, "hello", Publication{Revision: before.Revision})
+	wantKind(t, err, countersign.Stale, "Revision Id")
+
+	if _, err := f.UpdateSettings(t.Context(), here, "hello", "", func(s *Settings) error { s.Timeout = 9; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	f.settled(t, "hello")
+	v2, err := f.Publish(t.Context(), here, "hello", Publication{Description: new("two")})
+	if err != nil || v2.Number != 2 || v2.Settings.Timeout != 9 || v2.Settings.Description != "two" {
+		t.Fatalf("got %+v %v", v2, err)
+	}
+	if old, err := f.Version(here, "hello", 1); err != nil || old.Settings.Timeout != 3 {
+		t.Errorf("version 1 changed: timeout %d %v", old.Settings.Timeout, err)
+	}
+
+	// A number is never given twice.
+	if err := f.DeleteVersion(t.Context(), here, "hello", 2); err != nil {
+		t.Fatal(err)
+	}
+	v3, err := f.Publish(t.Context(), here, "hello", Publication{})
+	if err != nil || v3.Number != 3 {
+		t.Errorf("after deleting version 2 got %d %v, want 3", v3.Number, err)
+	}
+}
+
+func TestPublishOnceAmongMany(t *testing.T) {
+	t.Parallel()
+	f := open(t, storetest.Memory(), nil)
+	f.create(t, "hello")
+	f.settled(t, "hello")
+	var wg sync.WaitGroup
+	var got [8]int
+	for i := range got {
+		wg.Go(func() {
+			v, err := f.Publish(t.Context(), here, "hello", Publication{})
+			if err != nil {
+				t.Error(err)
+			}
+			got[i] = v.Number
+		})
+	}
+	wg.Wait()
+	for _, n := range got {
+		if n != 1 {
+			t.Errorf("unchanged code published by many got versions %v, want 1 for all", got)
+			break
+		}
+	}
+}
+
+func TestAliasRules(t *testing.T) {
+	t.Parallel()
+	f := open(t, storetest.Memory(), nil)
+	f.create(t, "hello")
+	f.settled(t, "hello")
+	for n := 1; n <= 3; n++ {
+		if _, err := f.Publish(t.Context(), here, "hello", Publication{Description: new(fmt.Sprint(n))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alias := func(v int, w map[int]float64) Alias {
+		return Alias{Scope: here, Function: "hello", Name: "live", Version: v, Weights: w}
+	}
+	for _, c := range []struct {
+		name string
+		a    Alias
+		kind countersign.Kind
+		text string
+	}{
+		{"missing version", alias(9, nil), countersign.NotFound, "Function not found: arn:aws:lambda:eu-central-1:000000000000:function:hello:9"},
+		{"three versions", alias(1, map[int]float64{2: .1, 3: .1}), countersign.Invalid, "cannot be greater than 1"},
+		{"itself", alias(1, map[int]float64{1: .5}), countersign.Invalid, "Function version 1 is already included"},
+		{"$LATEST with weights", alias(0, map[int]float64{1: .5}), countersign.NotAllowed, "$LATEST is not supported for an alias pointing to more than 1 version"},
+	} {
+		_, err := f.CreateAlias(t.Context(), c.a)
+		t.Run(c.name, func(t *testing.T) { wantKind(t, err, c.kind, c.text) })
+	}
+	a, err := f.CreateAlias(t.Context(), alias(1, map[int]float64{2: 0.25}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.CreateAlias(t.Context(), alias(1, nil))
+	wantKind(t, err, countersign.Exists, "Alias already exists: arn:aws:lambda:eu-central-1:000000000000:function:hello:live")
+
+	for roll, want := range map[float64]int{0: 2, 0.2499: 2, 0.25: 1, 0.99: 1} {
+		if v, err := f.Resolve(here, "hello", "live", roll); err != nil || v.Number != want {
+			t.Errorf("roll %v: got version %d %v, want %d", roll, v.Number, err, want)
+		}
+	}
+	err = f.DeleteVersion(t.Context(), here, "hello", 2)
+	wantKind(t, err, countersign.Conflict, "following aliases reference it: [live]")
+
+	_, err = f.UpdateAlias(t.Context(), here, "hello", "live", "stale", func(*Alias) {})
+	wantKind(t, err, countersign.Stale, "Revision Id")
+	if _, err := f.UpdateAlias(t.Context(), here, "hello", "live", a.Revision, func(a *Alias) { a.Version, a.Weights = 3, nil }); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.DeleteVersion(t.Context(), here, "hello", 2); err != nil {
+		t.Error(err)
+	}
+	for range 2 { // the second deletes nothing, and succeeds
+		if err := f.DeleteAlias(t.Context(), here, "hello", "live"); err != nil {
+			t.Error(err)
+		}
+	}
+	_, err = f.Alias(here, "hello", "live")
+	wantKind(t, err, countersign.NotFound, "Cannot find alias arn: arn:aws:lambda:eu-central-1:000000000000:function:hello:live")
+}
+
+func TestDeleteReleasesEverything(t *testing.T) {
+	t.Parallel()
+	f := open(t, storetest.Memory(), nil)
+	cs, err := f.CreateCodeSigning(t.Context(), CodeSigning{Scope: here, Publishers: []string{"p"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.create(t, "hello")
+	f.create(t, "hello2") // whose name begins like the other's
+	f.settled(t, "hello")
+	f.settled(t, "hello2")
+	for _, n := range []string{"hello", "hello2"} {
+		if _, err := f.Publish(t.Context(), here, n, Publication{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.CreateAlias(t.Context(), Alias{Scope: here, Function: n, Name: "live", Version: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Attach(t.Context(), here, "hello", cs.ARN()); err != nil {
+		t.Fatal(err)
+	}
+	err = f.DeleteCodeSigning(t.Context(), cs.ARN())
+	wantKind(t, err, countersign.Conflict, "another operation is in progress")
+	if err := f.Delete(t.Context(), here, "hello"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.Get(here, "hello")
+	wantKind(t, err, countersign.NotFound, "Function not found")
+	if err := f.DeleteCodeSigning(t.Context(), cs.ARN()); err != nil {
+		t.Errorf("the deleted function still holds its configuration: %v", err)
+	}
+	if v, err := f.Resolve(here, "hello2", "live", 0); err != nil || v.Number != 1 {
+		t.Errorf("the neighbour lost something: %v", err)
+	}
+	f.create(t, "hello")
+	f.settled(t, "hello")
+	if vs, _, err := f.Versions(here, "hello", 0, 10); err != nil || len(vs) != 0 {
+		t.Errorf("the new function has the old one's versions: %v %v", vs, err)
+	}
+}
+
+func TestConfigComesBeforeFunction(t *testing.T) {
+	t.Parallel()
+	f := open(t, storetest.Memory(), nil)
+	missing := CodeSigning{Scope: here, ID: "csc-00000000000000000"}.ARN()
+	err := f.Attach(t.Context(), here, "nobody", missing)
+	wantKind(t, err, countersign.NotFound, "The code signing configuration cannot be found")
+	if !errors.Is(err, ErrConfigMissing) {
+		t.Errorf("%v is not ErrConfigMissing", err)
+	}
+	if _, err := f.PolicyOf(missing); !errors.Is(err, ErrConfigMissing) {
+		t.Errorf("a missing configuration asked for nothing: %v", err)
+	}
+}
+
+// TestCrash breaks the store before and after each write of each operation,
+// opens it again, and finds either all of the operation or none of it.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	type world struct {
+		f *fixture
+		t *testing.T
+	}
+	ops := map[string]func(world) error{
+		"create": func(w world) error {
+			_, err := w.f.Create(w.t.Context(), NewFunction{Scope: here, Name: "new", Code: admitted(w.t, "one"), Publish: true})
+			return err
+		},
+		"update": func(w world) error {
+			_, err := w.f.UpdateCode(w.t.Context(), here, "hello", "", admitted(w.t, "two"), "")
+			return err
+		},
+		"publish": func(w world) error {
+			_, err := w.f.Publish(w.t.Context(), here, "hello", Publication{})
+			return err
+		},
+		"delete": func(w world) error { return w.f.Delete(w.t.Context(), here, "hello") },
+	}
+	for name, op := range ops {
+		for _, fault := range storetest.Faults("functions", "versions", "aliases") {
+			t.Run(name+"/"+fault.Name, func(t *testing.T) {
+				t.Parallel()
+				st := storetest.Memory()
+				calm := open(t, st, nil)
+				calm.create(t, "hello")
+				calm.settled(t, "hello")
+				calm.Close()
+
+				broken := open(t, fault.Wrap(st), nil)
+				err := op(world{broken, t})
+				broken.Close()
+
+				f := open(t, st, nil)
+				for _, n := range []string{"hello", "new"} {
+					got, gerr := f.Get(here, n)
+					if gerr != nil {
+						continue
+					}
+					v := f.settled(t, n)
+					if !v.settled() || v.State != Active {
+						t.Errorf("%s is %s/%s after the restart", n, v.State, v.Update)
+					}
+					vs, _, verr := f.Versions(here, n, 0, 10)
+					if verr != nil {
+						t.Fatal(verr)
+					}
+					for _, pv := range vs {
+						if !pv.settled() {
+							t.Errorf("%s:%d is %s after the restart", n, pv.Number, pv.State)
+						}
+					}
+					next, perr := f.Publish(t.Context(), here, n, Publication{Description: new("after")})
+					if perr != nil {
+						t.Errorf("publish after the restart: %v", perr)
+					}
+					for _, pv := range vs {
+						if next.Number <= pv.Number {
+							t.Errorf("number %d was given twice", next.Number)
+						}
+					}
+					_ = got
+				}
+				if err == nil {
+					switch name {
+					case "create":
+						if _, gerr := f.Get(here, "new"); gerr != nil {
+							t.Errorf("acknowledged and lost: %v", gerr)
+						}
+					case "delete":
+						if _, gerr := f.Get(here, "hello"); gerr == nil {
+							t.Error("deletion acknowledged and undone")
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestNewConfigID(t *testing.T) {
+	t.Parallel()
+	got := newConfigID("0f1e2d3c-4b5a-4968-8776-a5b4c3d2e1f0")
+	if want := "csc-0f1e2d3c4b5a96877"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
