@@ -72,6 +72,10 @@ func setup(env *testscript.Env) error {
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return err
 	}
+	// Version 2 of the CLI takes payloads as base64 unless told otherwise.
+	if err := os.WriteFile(filepath.Join(home, "config"), []byte("[default]\ncli_binary_format = raw-in-base64-out\n"), 0o600); err != nil {
+		return err
+	}
 	s := &server{dir: filepath.Join(env.WorkDir, "data"), listen: "127.0.0.1:0"}
 	env.Values[serverKey{}] = s
 	env.Defer(s.kill)

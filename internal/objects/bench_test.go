@@ -82,33 +82,32 @@ func BenchmarkGet(b *testing.B) {
 
 // What an open gateway keeps in memory while nobody asks anything.
 func BenchmarkIdle(b *testing.B) {
-	var heap runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&heap)
-	before := heap.HeapAlloc
-	rss := resident(b)
+	heap := func() float64 {
+		debug.FreeOSMemory()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc) / 1e6
+	}
+	heap0, rss0 := heap(), resident(b)
 	g, _ := benchGateway(b)
-	debug.FreeOSMemory()
-	runtime.ReadMemStats(&heap)
-	b.ReportMetric(float64(int64(heap.HeapAlloc)-int64(before))/1e6, "heap-MB")
-	b.ReportMetric(float64(resident(b)-rss)/1e6, "rss-MB")
-	region := heap.HeapAlloc
+	heap1, rss1 := heap(), resident(b)
 	if _, err := g.regions.get(g, "eu-west-1"); err != nil {
 		b.Fatal(err)
 	}
-	debug.FreeOSMemory()
-	runtime.ReadMemStats(&heap)
-	b.ReportMetric(float64(int64(heap.HeapAlloc)-int64(region))/1e6, "heap-MB/region")
+	heap2 := heap()
 	for b.Loop() {
 	}
+	b.ReportMetric(heap1-heap0, "heap-MB")
+	b.ReportMetric(rss1-rss0, "rss-MB")
+	b.ReportMetric(heap2-heap1, "heap-MB/region")
 }
 
-func resident(b *testing.B) int {
+func resident(b *testing.B) float64 {
 	b.Helper()
 	f, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
 		b.Skip("needs /proc")
 	}
 	n, _ := strconv.Atoi(strings.Fields(string(f))[1])
-	return n * os.Getpagesize()
+	return float64(n*os.Getpagesize()) / 1e6
 }

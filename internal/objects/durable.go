@@ -57,13 +57,16 @@ const etagAttribute = "etag"
 // file system cannot. The choice is made again at every start, so moving a
 // data directory between file systems of different kinds needs a tool that
 // keeps extended attributes.
-func openMetadata(root, files string) (metadata, error) {
+func openMetadata(root, files string, sidecar bool) (metadata, error) {
 	if err := os.MkdirAll(files, 0o700); err != nil {
 		return metadata{}, fmt.Errorf("object attributes: %w", err)
 	}
 	side, err := meta.NewSideCar(files)
 	if err != nil {
 		return metadata{}, fmt.Errorf("object attributes: %w", err)
+	}
+	if sidecar {
+		return metadata{objects: side, buckets: side, files: files, sidecar: true}, nil
 	}
 	m := metadata{objects: meta.XattrMeta{}, buckets: side, files: files}
 	probe, err := os.CreateTemp(root, ".probe-*")

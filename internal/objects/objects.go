@@ -88,6 +88,8 @@ type Config struct {
 	Region string
 	// Log is for what an operator should know; nil discards.
 	Log *slog.Logger
+
+	sidecar bool // tests: as if the file system had no extended attributes
 }
 
 // ErrOpen is returned by [Open] while another Gateway is open in this process.
@@ -152,7 +154,7 @@ func Open(ctx context.Context, cfg Config) (_ *Gateway, err error) {
 		return nil, fmt.Errorf("bucket documents: %w", err)
 	}
 	g.keys.owner = g.owner
-	if g.posix, g.meta, err = openPosix(cfg.Dir, cfg.Log); err != nil {
+	if g.posix, g.meta, err = openPosix(cfg); err != nil {
 		return nil, err
 	}
 	if g.home, err = os.Stat("."); err != nil {
@@ -183,6 +185,7 @@ func Open(ctx context.Context, cfg Config) (_ *Gateway, err error) {
 const (
 	dirBuckets  = "buckets"  // one directory per bucket, the key's path below it
 	dirVersions = "versions" // what was there before, below the key's hash
+	dirMeta     = "meta"     // attributes that are files
 	dirRun      = "run"      // sockets
 	dirLost     = "lost"     // bucket directories without a document
 	markFile    = "open"     // there while a gateway is open
@@ -228,13 +231,14 @@ func (g *Gateway) atHome() bool {
 
 // openPosix opens the backend. Its constructor prints to standard output,
 // which is for data; nothing else is printing while a platform opens.
-func openPosix(dir string, log *slog.Logger) (*posix.Posix, metadata, error) {
-	m, err := openMetadata(filepath.Join(dir, dirBuckets), filepath.Join(dir, "meta"))
+func openPosix(cfg Config) (*posix.Posix, metadata, error) {
+	dir := cfg.Dir
+	m, err := openMetadata(filepath.Join(dir, dirBuckets), filepath.Join(dir, dirMeta), cfg.sidecar)
 	if err != nil {
 		return nil, metadata{}, err
 	}
 	if m.sidecar {
-		log.Warn("the object directory's file system has no user extended attributes: a crash while an object is overwritten may show its new attributes with its old bytes", "dir", dir)
+		cfg.Log.Warn("the object directory's file system has no user extended attributes: a crash while an object is overwritten may show its new attributes with its old bytes", "dir", dir)
 	}
 	opts := posix.PosixOpts{VersioningDir: filepath.Join(dir, dirVersions), ValidateBucketNames: true, IOBufferSize: 256 << 10, CopyObjectThreshold: 5 << 30}
 	opts.SetNewDirPerm(0o700)

@@ -1,15 +1,20 @@
 package objects
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -203,7 +208,11 @@ func TestKeysCannotLeaveTheirBucket(t *testing.T) {
 }
 
 func TestVersions(t *testing.T) {
-	f := testGateway(t)
+	t.Run("Attributes", func(t *testing.T) { versions(t, testGateway(t)) })
+	t.Run("Sidecar", func(t *testing.T) { versions(t, testGateway(t, func(c *Config) { c.sidecar = true })) })
+}
+
+func versions(t *testing.T, f *fixture) {
 	f.versioned("vers")
 	one, two := f.put("vers", "k", "one"), f.put("vers", "k", "two")
 	if one == "" || two == "" || one == two {
@@ -242,7 +251,11 @@ func TestVersions(t *testing.T) {
 }
 
 func TestMultipartAndCopy(t *testing.T) {
-	f := testGateway(t)
+	t.Run("Attributes", func(t *testing.T) { multipart(t, testGateway(t)) })
+	t.Run("Sidecar", func(t *testing.T) { multipart(t, testGateway(t, func(c *Config) { c.sidecar = true })) })
+}
+
+func multipart(t *testing.T, f *fixture) {
 	f.bucket("parts")
 	c := f.root()
 	body := make([]byte, 11<<20)
@@ -271,23 +284,57 @@ func TestMultipartAndCopy(t *testing.T) {
 }
 
 // A body is passed on as it arrives: neither our listener nor versitygw holds
-// it. The reader blocks after its first half until the rest may flow, which it
-// could not if somebody waited for the whole.
+// it. The client sends the second half only after a file of the first half's
+// size is being written, so whoever waited for the whole would wait for ever.
 func TestBodiesStream(t *testing.T) {
 	f := testGateway(t)
 	f.bucket("streams")
-	const size = 64 << 20
-	if _, err := f.root().PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("streams"), Key: aws.String("zeros"), Body: io.NewSectionReader(zeros{}, 0, size)}); err != nil {
+	link, err := s3.NewPresignClient(f.root()).PresignPutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("streams"), Key: aws.String("zeros")})
+	if err != nil {
 		t.Fatal(err)
 	}
+	const half = 8 << 20
+	before := written(t)
+	r, w := io.Pipe()
+	go func() {
+		_, _ = io.Copy(w, io.NewSectionReader(zeros{}, 0, half))
+		for written(t) < before+half/2 {
+			runtime.Gosched()
+			if t.Context().Err() != nil {
+				break
+			}
+		}
+		_, _ = io.Copy(w, io.NewSectionReader(zeros{}, 0, half))
+		w.Close()
+	}()
+	req, _ := http.NewRequestWithContext(t.Context(), "PUT", link.URL, r)
+	req.ContentLength = 2 * half
+	wantAnswer(t, "half after half", req, 200)
 	out, err := f.root().GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("streams"), Key: aws.String("zeros")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer out.Body.Close()
-	if n, err := io.Copy(io.Discard, out.Body); n != size || err != nil {
-		t.Errorf("got %d bytes, %v, want %d", n, err, size)
+	if n, err := io.Copy(io.Discard, out.Body); n != 2*half || err != nil {
+		t.Errorf("got %d bytes, %v, want %d", n, err, 2*half)
 	}
+}
+
+// written returns how many bytes this process has given to write calls, the
+// sockets' included: three times those of a body when it has reached its file.
+func written(t *testing.T) int64 {
+	b, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		t.Error(err)
+		return 1 << 62
+	}
+	for line := range strings.Lines(string(b)) {
+		if n, ok := strings.CutPrefix(line, "wchar: "); ok {
+			v, _ := strconv.ParseInt(strings.TrimSpace(n), 10, 64)
+			return v / 3
+		}
+	}
+	return 1 << 62
 }
 
 type zeros struct{}
@@ -410,4 +457,59 @@ func raw(t *testing.T, r *http.Request) (int, string) {
 	defer res.Body.Close()
 	b, _ := io.ReadAll(res.Body)
 	return res.StatusCode, string(b)
+}
+
+// A request that is refused before its body is wanted never sends it.
+func TestExpectContinue(t *testing.T) {
+	f := testGateway(t)
+	f.bucket("expects")
+	send := func(secret string) (status string, asked bool) {
+		r := sign{secret: secret}.request(t, "PUT", f.url+"/expects/k", "body")
+		c, err := net.Dial("tcp", r.URL.Host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "PUT /expects/k HTTP/1.1\r\nHost: %s\r\nContent-Length: 4\r\nExpect: 100-continue\r\n", r.URL.Host)
+		for k, v := range r.Header {
+			fmt.Fprintf(c, "%s: %s\r\n", k, v[0])
+		}
+		fmt.Fprint(c, "\r\n")
+		in := bufio.NewReader(c)
+		line, err := in.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(line, "100 Continue") {
+			asked = true
+			fmt.Fprint(c, "body")
+			_, _ = in.ReadString('\n')
+			line, _ = in.ReadString('\n')
+		}
+		return strings.TrimSpace(line), asked
+	}
+	if status, asked := send(testSecret); status != "HTTP/1.1 200 OK" || !asked {
+		t.Errorf("got %q, asked for the body: %v", status, asked)
+	}
+	f.want("expects", "k", "", "body")
+	if status, _ := send("wrong"); status != "HTTP/1.1 403 Forbidden" {
+		t.Errorf("wrong secret: got %q", status)
+	}
+}
+
+// Nobody makes us start servers without end.
+func TestRegionsAreBounded(t *testing.T) {
+	f := testGateway(t)
+	for i := range maxRegions - 1 {
+		if _, err := f.regions.get(f.Gateway, fmt.Sprintf("xx-test-%d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantAnswer(t, "one more", sign{region: "eu-north-1"}.request(t, "GET", f.url+"/", ""), http.StatusServiceUnavailable, "<Code>SlowDown</Code>")
+	wantAnswer(t, "one of them", sign{region: "xx-test-1"}.request(t, "GET", f.url+"/", ""), 200)
+	for _, name := range []string{"../../x", "US-EAST-1", "us-east-1/..", ""} {
+		if regionName.MatchString(name) {
+			t.Errorf("%q passes for a region", name)
+		}
+	}
 }

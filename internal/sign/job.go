@@ -219,29 +219,12 @@ func (s *Service) checkJob(ctx context.Context, sc Scope, who Caller, r JobReque
 		return Profile{}, err
 	}
 	if !src.Versioned {
-		if err := s.keptVersions(ctx, who, r.Source); err != nil {
-			return Profile{}, err
-		}
+		// There, "version null" is whatever lies there at the moment: what is
+		// signed need not be what was meant when the job was started.
+		return Profile{}, invalidJob("source:bucketName %s is not versioning-enabled", r.Source.Bucket)
 	}
 	_, err = s.bucket(ctx, who, sc, "destination", r.Bucket)
 	return p, err
-}
-
-// keptVersions lets a bucket pass whose versioning was suspended: its objects
-// have versions, "null" among them. In a bucket that never had any, "null" is
-// whatever is there at the moment, and what is signed need not be what was
-// meant when the job was started.
-func (s *Service) keptVersions(ctx context.Context, who Caller, src Source) error {
-	body, info, err := s.objects.Open(ctx, who, src.Bucket, src.Key, "")
-	if err == nil {
-		body.Close()
-		if info.Version != "" {
-			return nil
-		}
-	} else if countersign.KindOf(err) == countersign.Internal {
-		return fmt.Errorf("look at source object: %w", err)
-	}
-	return invalidJob("source:bucketName %s is not versioning-enabled", src.Bucket)
 }
 
 // signer finds a profile that may sign archives now.

@@ -217,7 +217,7 @@ func TestSuspendedVersioningHasANullVersion(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t)
 	p.shelves.make(account, "suspended", sign.BucketInfo{Region: region, Versioned: true})
-	p.shelves.suspend("suspended")
+	p.shelves.buckets["suspended"].suspended = true
 	v := p.shelves.put("suspended", "app.zip", hello(t))
 	j := p.sign(t, sign.JobRequest{Profile: "prod", Source: sign.Source{Bucket: "suspended", Key: "app.zip", Version: v}, Bucket: "dst", Token: "t"})
 	if v != "null" || j.Status != sign.Succeeded {

@@ -24,10 +24,10 @@ type shelves struct {
 }
 
 type shelf struct {
-	info    sign.BucketInfo
-	account string              // whose it is
-	had     bool                // versions, before they were suspended
-	objects map[string][]object // oldest first
+	info      sign.BucketInfo
+	account   string              // whose it is
+	suspended bool                // it keeps the versions it has and makes no more
+	objects   map[string][]object // oldest first
 }
 
 type object struct {
@@ -40,14 +40,7 @@ func newShelves() *shelves { return &shelves{buckets: map[string]*shelf{}} }
 func (o *shelves) make(account, name string, info sign.BucketInfo) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.buckets[name] = &shelf{info: info, account: account, had: info.Versioned, objects: map[string][]object{}}
-}
-
-// suspend ends the versioning of a bucket.
-func (o *shelves) suspend(name string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.buckets[name].info.Versioned = false
+	o.buckets[name] = &shelf{info: info, account: account, objects: map[string][]object{}}
 }
 
 // put writes an object as its owner would and returns its version.
@@ -56,7 +49,7 @@ func (o *shelves) put(bucket, key string, body []byte) string {
 	defer o.mu.Unlock()
 	b := o.buckets[bucket]
 	v := "null"
-	if b.info.Versioned {
+	if b.info.Versioned && !b.suspended {
 		v = "v" + strconv.Itoa(len(b.objects[key])+1)
 	}
 	b.objects[key] = append(b.objects[key], object{v, body})
@@ -121,12 +114,12 @@ func (o *shelves) Bucket(_ context.Context, as sign.Caller, name string) (sign.B
 	return b.info, nil
 }
 
-func (o *shelves) Open(_ context.Context, as sign.Caller, bucket, key, version string) (io.ReadCloser, sign.ObjectInfo, error) {
+func (o *shelves) Open(_ context.Context, as sign.Caller, bucket, key, version string) (io.ReadCloser, int64, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	b, err := o.find(as, bucket)
 	if err != nil {
-		return nil, sign.ObjectInfo{}, err
+		return nil, 0, err
 	}
 	vs := b.objects[key]
 	for i := len(vs) - 1; i >= 0; i-- {
@@ -136,13 +129,9 @@ func (o *shelves) Open(_ context.Context, as sign.Caller, bucket, key, version s
 		if vs[i].body == nil {
 			break
 		}
-		info := sign.ObjectInfo{Size: int64(len(vs[i].body)), Version: vs[i].version}
-		if version == "" && !b.had {
-			info.Version = ""
-		}
-		return io.NopCloser(bytes.NewReader(vs[i].body)), info, nil
+		return io.NopCloser(bytes.NewReader(vs[i].body)), int64(len(vs[i].body)), nil
 	}
-	return nil, sign.ObjectInfo{}, countersign.Errorf(countersign.NotFound, "The specified key does not exist.")
+	return nil, 0, countersign.Errorf(countersign.NotFound, "The specified key does not exist.")
 }
 
 func (o *shelves) PutIfAbsent(_ context.Context, as sign.Caller, bucket, key string, body io.Reader, size int64) error {
@@ -174,10 +163,10 @@ type broken struct {
 	put  func(bucket, key string) error
 }
 
-func (b *broken) Open(ctx context.Context, as sign.Caller, bucket, key, version string) (io.ReadCloser, sign.ObjectInfo, error) {
+func (b *broken) Open(ctx context.Context, as sign.Caller, bucket, key, version string) (io.ReadCloser, int64, error) {
 	if b.open != nil {
 		if err := b.open(bucket, key); err != nil {
-			return nil, sign.ObjectInfo{}, err
+			return nil, 0, err
 		}
 	}
 	return b.shelves.Open(ctx, as, bucket, key, version)
