@@ -61,6 +61,7 @@ func TestStories(t *testing.T) {
 			"bundle":   bundle,
 			"flip":     flip,
 			"capture":  capture,
+			"tfmirror": tfmirror,
 		},
 		Condition: condition,
 	})
@@ -263,6 +264,17 @@ func capture(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: capture VAR")
 	}
 	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
+}
+
+// tfmirror FILE writes a Terraform configuration that takes providers from
+// this machine's mirror alone.
+func tfmirror(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: tfmirror FILE")
+	}
+	dir, err := providerMirror()
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), fmt.Appendf(nil, "provider_installation {\n  filesystem_mirror {\n    path = %q\n  }\n}\n", dir), 0o644))
 }
 
 // TestHealth is the one request that needs no signature.

@@ -109,12 +109,12 @@ func (o signerObjects) Bucket(ctx context.Context, as sign.Caller, name string) 
 	return sign.BucketInfo{Region: region, Versioned: v}, err
 }
 
-func (o signerObjects) Open(ctx context.Context, as sign.Caller, bucket, key, version string) (io.ReadCloser, int64, error) {
+func (o signerObjects) Open(ctx context.Context, as sign.Caller, bucket, key, version string) (io.ReadCloser, sign.ObjectInfo, error) {
 	if _, err := o.Bucket(ctx, as, bucket); err != nil {
-		return nil, 0, err
+		return nil, sign.ObjectInfo{}, err
 	}
 	body, info, err := o.g.GetObject(ctx, "", bucket, key, version)
-	return body, info.Size, err
+	return body, sign.ObjectInfo{Size: info.Size, Version: info.VersionID}, err
 }
 
 func (o signerObjects) PutIfAbsent(ctx context.Context, as sign.Caller, bucket, key string, body io.Reader, size int64) error {

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"countersign/internal/store"
 	"countersign/internal/store/storetest"
@@ -251,11 +252,11 @@ func versions(t *testing.T, f *fixture) {
 }
 
 func TestMultipartAndCopy(t *testing.T) {
-	t.Run("Attributes", func(t *testing.T) { multipart(t, testGateway(t)) })
-	t.Run("Sidecar", func(t *testing.T) { multipart(t, testGateway(t, func(c *Config) { c.sidecar = true })) })
+	t.Run("Attributes", func(t *testing.T) { inParts(t, testGateway(t)) })
+	t.Run("Sidecar", func(t *testing.T) { inParts(t, testGateway(t, func(c *Config) { c.sidecar = true })) })
 }
 
-func multipart(t *testing.T, f *fixture) {
+func inParts(t *testing.T, f *fixture) {
 	f.bucket("parts")
 	c := f.root()
 	body := make([]byte, 11<<20)
@@ -295,19 +296,21 @@ func TestBodiesStream(t *testing.T) {
 	}
 	const half = 8 << 20
 	before := written(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	r, w := io.Pipe()
 	go func() {
 		_, _ = io.Copy(w, io.NewSectionReader(zeros{}, 0, half))
 		for written(t) < before+half/2 {
 			runtime.Gosched()
-			if t.Context().Err() != nil {
+			if ctx.Err() != nil {
 				break
 			}
 		}
 		_, _ = io.Copy(w, io.NewSectionReader(zeros{}, 0, half))
 		w.Close()
 	}()
-	req, _ := http.NewRequestWithContext(t.Context(), "PUT", link.URL, r)
+	req, _ := http.NewRequestWithContext(ctx, "PUT", link.URL, r)
 	req.ContentLength = 2 * half
 	wantAnswer(t, "half after half", req, 200)
 	out, err := f.root().GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("streams"), Key: aws.String("zeros")})

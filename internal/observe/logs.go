@@ -38,6 +38,9 @@ const (
 	// Overhead is what CloudWatch counts for an event beside its message.
 	Overhead = 26
 
+	// expireEvery is far more often than CloudWatch, which takes up to 72 hours.
+	expireEvery = time.Hour
+
 	firstRetry, lastRetry = 50 * time.Millisecond, 5 * time.Second
 )
 
@@ -246,12 +249,19 @@ func (l *Logs) signal() {
 	l.moved = make(chan struct{})
 }
 
-// run writes what is pending until ctx ends.
+// run writes what is pending, and lets go of what has expired, until ctx ends.
 func (l *Logs) run(ctx context.Context) {
 	defer close(l.done)
+	expire := time.NewTicker(expireEvery)
+	defer expire.Stop()
 	for {
 		select {
 		case <-l.wake:
+		case <-expire.C:
+			if err := l.Expire(ctx); err != nil && ctx.Err() == nil {
+				l.opt.Log.Warn("expired function logs are still on disk", "error", err)
+			}
+			continue
 		case <-ctx.Done():
 			return
 		}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -309,6 +310,117 @@ func TestExpiredEventsAreNotShown(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkEvents(t, l, Query{Group: "g"}, "new")
+}
+
+func TestExpireForgetsSilentStreams(t *testing.T) {
+	t.Parallel()
+	st := storetest.Memory()
+	l := openLogs(t, st)
+	ctx := t.Context()
+	appendTo(t, l, "g", "silent", []Event{{epoch.AddDate(0, 0, -9), "old"}, {epoch.AddDate(0, 0, -8), "old"}})
+	appendTo(t, l, "g", "alive", []Event{{epoch.AddDate(0, 0, -8), "old"}, {epoch, "new"}})
+	appendTo(t, l, "kept", "silent", []Event{{epoch.AddDate(0, 0, -8), "old"}})
+	if err := l.UpdateGroup(ctx, here, "g", func(g *Group) error { g.RetentionDays = 7; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // expiring twice is expiring once
+		if err := l.Expire(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log, err := st.Log(ctx, "log-events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[target]int{{here, "g", "silent"}: 0, {here, "g", "alive"}: 2, {here, "kept", "silent"}: 1} {
+		s, _ := l.lookup(name)
+		got := 0
+		for _, err := range log.Read(ctx, s.subject(), 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got++
+		}
+		if got != want {
+			t.Errorf("%s/%s: got %d records on disk, want %d", name.group, name.stream, got, want)
+		}
+	}
+	if g, err := l.Group(ctx, here, "g"); err != nil || g.StoredBytes != 2*(3+Overhead) {
+		t.Errorf("got %+v, %v", g, err)
+	}
+	appendTo(t, l, "g", "silent", at(1))
+	checkEvents(t, l, Query{Group: "g"}, "new m1")
+}
+
+// What was flushed is there after a stop that nobody announced, and so is its
+// place in the summaries.
+func TestFlushedSurvivesACrash(t *testing.T) {
+	t.Parallel()
+	st := storetest.Memory()
+	crashed, err := Open(t.Context(), st, Options{Now: func() time.Time { return epoch }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = crashed.Close(context.Background()) }) // its summaries are out of date by then
+	appendTo(t, crashed, "g", "s", at(1))
+	if _, _, err := crashed.Streams(t.Context(), here, StreamQuery{Group: "g", Limit: 1}); err != nil {
+		t.Fatal(err)
+	}
+	appendTo(t, crashed, "g", "s", at(2, 3))
+	if err := crashed.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l := openLogs(t, st)
+	checkEvents(t, l, Query{Group: "g", Start: epoch.Add(2 * time.Second)}, "m2 m3")
+	ss, _, err := l.Streams(t.Context(), here, StreamQuery{Group: "g", Limit: 1})
+	if err != nil || len(ss) != 1 || !ss[0].Last.Equal(epoch.Add(3*time.Second)) {
+		t.Errorf("got %+v, %v", ss, err)
+	}
+}
+
+// Many writers and readers at once, some of them deleting: nobody sees an
+// event twice, out of order or under another stream's name.
+func TestConcurrent(t *testing.T) {
+	t.Parallel()
+	l := openLogs(t, storetest.Memory())
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for i := range 100 {
+				if err := l.Append(t.Context(), here, "g", fmt.Sprint(w), []Event{{epoch.Add(time.Duration(i) * time.Millisecond), fmt.Sprint(w, " ", i)}}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		wg.Go(func() {
+			for range 20 {
+				es, _, err := l.Events(t.Context(), here, Query{Group: "g", Limit: 1000})
+				if err != nil && countersign.KindOf(err) != countersign.NotFound {
+					t.Error(err)
+				}
+				seen := map[string]bool{}
+				for i, e := range es {
+					if seen[e.ID] || i > 0 && es[i-1].ID >= e.ID || !strings.HasPrefix(e.Message, e.Stream+" ") {
+						t.Errorf("entry %d is %+v", i, e)
+					}
+					seen[e.ID] = true
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		for range 10 {
+			if err := l.DeleteStream(t.Context(), here, "g", "3"); err != nil && countersign.KindOf(err) != countersign.NotFound {
+				t.Error(err)
+			}
+		}
+	})
+	wg.Wait()
+	for w := range 3 {
+		if es, _ := events(t, l, Query{Group: "g", Streams: []string{fmt.Sprint(w)}}); len(es) != 100 {
+			t.Errorf("stream %d: got %d entries, want 100", w, len(es))
+		}
+	}
 }
 
 // What was deleted stays away when its name comes back.

@@ -164,6 +164,58 @@ func (l *Logs) keepStates(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// Expire forgets the events of every stream whose last event is older than its
+// group's retention. Readers do not see expired events in any case; a stream
+// that is still written to keeps its old ones on disk until it falls silent,
+// as a function's streams do when their environment ends.
+func (l *Logs) Expire(ctx context.Context) error {
+	var errs []error
+	for it := range l.streams.All("") {
+		parts, err := store.Parts(it.Key)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("expire log stream %s: %w", it.Val.Name, err))
+			continue
+		}
+		g, _, ok := l.groups.Get(store.Key(parts[:3]...))
+		if !ok || g.RetentionDays == 0 {
+			continue
+		}
+		if err := l.expireStream(ctx, it.Key, l.opt.Now().AddDate(0, 0, -g.RetentionDays).UnixMilli()); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (l *Logs) expireStream(ctx context.Context, key string, before int64) error {
+	l.shape.Lock() // nothing is appended between looking and purging
+	defer l.shape.Unlock()
+	s, rev, ok := l.streams.Get(key)
+	if !ok {
+		return nil
+	}
+	st := l.state(s)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if err := l.catchUp(ctx, s, st); err != nil {
+		return err
+	}
+	if st.sum.Events == 0 || st.sum.Last >= before {
+		return nil
+	}
+	if err := l.log.Purge(ctx, s.subject()); err != nil {
+		return fmt.Errorf("expire log stream %s in %s: %w", s.Name, s.Group, err)
+	}
+	// A crash here leaves a summary of events that are gone; the next Expire
+	// comes by again.
+	st.sum, st.marks = summary{Through: st.sum.Through}, nil
+	s.Summary, st.saved = st.sum, st.sum.Through
+	if _, err := l.streams.Swap(ctx, key, s, rev); err != nil {
+		return fmt.Errorf("expire log stream %s in %s: %w", s.Name, s.Group, err)
+	}
+	return nil
+}
+
 // An Entry is an event as it comes back.
 type Entry struct {
 	ID             string // 56 digits, unique, sorting as the entries do

@@ -316,9 +316,9 @@ func TestCrash(t *testing.T) {
 		"delete": func(w world) error { return w.f.Delete(w.t.Context(), here, "hello") },
 	}
 	for name, op := range ops {
-		for _, fault := range storetest.Faults("functions", "versions", "aliases") {
-			t.Run(name+"/"+fault.Name, func(t *testing.T) {
-				t.Parallel()
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storetest.EachCrash(t, "", func(t *testing.T, fault *storetest.Fault) {
 				st := storetest.Memory()
 				calm := open(t, st, nil)
 				calm.create(t, "hello")
@@ -327,51 +327,58 @@ func TestCrash(t *testing.T) {
 
 				broken := open(t, fault.Wrap(st), nil)
 				err := op(world{broken, t})
+				broken.Settled(t.Context(), here, "hello")
+				broken.Settled(t.Context(), here, "new")
 				broken.Close()
 
 				f := open(t, st, nil)
-				for _, n := range []string{"hello", "new"} {
-					got, gerr := f.Get(here, n)
-					if gerr != nil {
-						continue
-					}
-					v := f.settled(t, n)
-					if !v.settled() || v.State != Active {
-						t.Errorf("%s is %s/%s after the restart", n, v.State, v.Update)
-					}
-					vs, _, verr := f.Versions(here, n, 0, 10)
-					if verr != nil {
-						t.Fatal(verr)
-					}
-					for _, pv := range vs {
-						if !pv.settled() {
-							t.Errorf("%s:%d is %s after the restart", n, pv.Number, pv.State)
-						}
-					}
-					next, perr := f.Publish(t.Context(), here, n, Publication{Description: new("after")})
-					if perr != nil {
-						t.Errorf("publish after the restart: %v", perr)
-					}
-					for _, pv := range vs {
-						if next.Number <= pv.Number {
-							t.Errorf("number %d was given twice", next.Number)
-						}
-					}
-					_ = got
+				checkWhole(t, f)
+				if err != nil {
+					return
 				}
-				if err == nil {
-					switch name {
-					case "create":
-						if _, gerr := f.Get(here, "new"); gerr != nil {
-							t.Errorf("acknowledged and lost: %v", gerr)
-						}
-					case "delete":
-						if _, gerr := f.Get(here, "hello"); gerr == nil {
-							t.Error("deletion acknowledged and undone")
-						}
+				switch _, lost := f.Get(here, "new"); {
+				case name == "create" && lost != nil:
+					t.Errorf("acknowledged and lost: %v", lost)
+				case name == "delete":
+					if _, gone := f.Get(here, "hello"); gone == nil {
+						t.Error("deletion acknowledged and undone")
 					}
 				}
 			})
+		})
+	}
+}
+
+// checkWhole finds every function settled and ready for the next version.
+func checkWhole(t *testing.T, f *fixture) {
+	t.Helper()
+	for _, n := range []string{"hello", "new"} {
+		if _, err := f.Get(here, n); err != nil {
+			if vs := f.versions.Len(functionKey(here, n) + sep); vs != 0 {
+				t.Errorf("%s is gone and left %d versions", n, vs)
+			}
+			continue
+		}
+		if v := f.settled(t, n); v.State != Active || v.Update == InProgress {
+			t.Errorf("%s is %s/%s after the restart", n, v.State, v.Update)
+		}
+		vs, _, err := f.Versions(here, n, 0, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range vs {
+			if !v.settled() {
+				t.Errorf("%s:%d is %s after the restart", n, v.Number, v.State)
+			}
+		}
+		next, err := f.Publish(t.Context(), here, n, Publication{Description: new("after")})
+		if err != nil {
+			t.Errorf("publish after the restart: %v", err)
+		}
+		for _, v := range vs {
+			if next.Number < v.Number {
+				t.Errorf("after version %d came number %d", v.Number, next.Number)
+			}
 		}
 	}
 }

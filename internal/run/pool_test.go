@@ -21,3 +21,6 @@ func TestMain(m *testing.M) {
 var kind = runtest.Kind{Open: func(testing.TB) sandbox.Driver { return process.New() }}
 
 func TestPool(t *testing.T) { t.Parallel(); runtest.Run(t, kind) }
+
+func BenchmarkWarmInvoke(b *testing.B) { runtest.WarmInvoke(b, kind) }
+func BenchmarkColdInvoke(b *testing.B) { runtest.ColdInvoke(b, kind) }

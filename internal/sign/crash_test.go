@@ -154,9 +154,9 @@ func (o mortalObjects) Bucket(ctx context.Context, as sign.Caller, name string) 
 	return o.Objects.Bucket(ctx, as, name)
 }
 
-func (o mortalObjects) Open(ctx context.Context, as sign.Caller, bucket, key, version string) (io.ReadCloser, int64, error) {
+func (o mortalObjects) Open(ctx context.Context, as sign.Caller, bucket, key, version string) (io.ReadCloser, sign.ObjectInfo, error) {
 	if err := o.fuse.dead(); err != nil {
-		return nil, 0, err
+		return nil, sign.ObjectInfo{}, err
 	}
 	return o.Objects.Open(ctx, as, bucket, key, version)
 }

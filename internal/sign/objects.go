@@ -16,7 +16,7 @@ type Objects interface {
 	// Open reads one version of an object; an empty version is the latest.
 	// NotFound when the bucket, the key or the version is not there, or the
 	// version is a delete marker. What is read does not change under the reader.
-	Open(ctx context.Context, as Caller, bucket, key, version string) (body io.ReadCloser, size int64, err error)
+	Open(ctx context.Context, as Caller, bucket, key, version string) (io.ReadCloser, ObjectInfo, error)
 	// PutIfAbsent writes an object whose key has none, durable when it
 	// returns; Exists when the key has one. Of two at once, one wins.
 	PutIfAbsent(ctx context.Context, as Caller, bucket, key string, body io.Reader, size int64) error
@@ -26,4 +26,10 @@ type Objects interface {
 type BucketInfo struct {
 	Region    string
 	Versioned bool // its objects have versions: enabled, or suspended since
+}
+
+// ObjectInfo is what signing wants to know of an object.
+type ObjectInfo struct {
+	Size    int64
+	Version string // the version opened; may be empty for a latest without one
 }

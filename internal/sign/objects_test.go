@@ -114,12 +114,12 @@ func (o *shelves) Bucket(_ context.Context, as sign.Caller, name string) (sign.B
 	return b.info, nil
 }
 
-func (o *shelves) Open(_ context.Context, as sign.Caller, bucket, key, version string) (io.ReadCloser, int64, error) {
+func (o *shelves) Open(_ context.Context, as sign.Caller, bucket, key, version string) (io.ReadCloser, sign.ObjectInfo, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	b, err := o.find(as, bucket)
 	if err != nil {
-		return nil, 0, err
+		return nil, sign.ObjectInfo{}, err
 	}
 	vs := b.objects[key]
 	for i := len(vs) - 1; i >= 0; i-- {
@@ -129,9 +129,9 @@ func (o *shelves) Open(_ context.Context, as sign.Caller, bucket, key, version s
 		if vs[i].body == nil {
 			break
 		}
-		return io.NopCloser(bytes.NewReader(vs[i].body)), int64(len(vs[i].body)), nil
+		return io.NopCloser(bytes.NewReader(vs[i].body)), sign.ObjectInfo{Size: int64(len(vs[i].body)), Version: vs[i].version}, nil
 	}
-	return nil, 0, countersign.Errorf(countersign.NotFound, "The specified key does not exist.")
+	return nil, sign.ObjectInfo{}, countersign.Errorf(countersign.NotFound, "The specified key does not exist.")
 }
 
 func (o *shelves) PutIfAbsent(_ context.Context, as sign.Caller, bucket, key string, body io.Reader, size int64) error {
@@ -163,10 +163,10 @@ type broken struct {
 	put  func(bucket, key string) error
 }
 
-func (b *broken) Open(ctx context.Context, as sign.Caller, bucket, key, version string) (io.ReadCloser, int64, error) {
+func (b *broken) Open(ctx context.Context, as sign.Caller, bucket, key, version string) (io.ReadCloser, sign.ObjectInfo, error) {
 	if b.open != nil {
 		if err := b.open(bucket, key); err != nil {
-			return nil, 0, err
+			return nil, sign.ObjectInfo{}, err
 		}
 	}
 	return b.shelves.Open(ctx, as, bucket, key, version)

@@ -91,7 +91,7 @@ func (s *Service) attempt(ctx context.Context, j *Job) error {
 // source opens the job's source as an archive that can be signed. The archive
 // reads from the spool, which the caller closes.
 func (s *Service) source(ctx context.Context, j Job) (*countersign.Archive, *spool, error) {
-	body, size, err := s.objects.Open(ctx, j.Invoker, j.Source.Bucket, j.Source.Key, j.Source.Version)
+	body, info, err := s.objects.Open(ctx, j.Invoker, j.Source.Bucket, j.Source.Key, j.Source.Version)
 	if err != nil {
 		if countersign.KindOf(err) == countersign.NotFound {
 			return nil, nil, giveUp{"The source object does not exist.", err}
@@ -99,6 +99,10 @@ func (s *Service) source(ctx context.Context, j Job) (*countersign.Archive, *spo
 		return nil, nil, fmt.Errorf("read source: %w", err)
 	}
 	defer body.Close()
+	if info.Version != j.Source.Version {
+		return nil, nil, fmt.Errorf("read source: asked for version %s, got %s", j.Source.Version, info.Version)
+	}
+	size := info.Size
 	if err := checkSize(size); err != nil {
 		return nil, nil, err
 	}
@@ -180,7 +184,7 @@ func (s *Service) deliver(ctx context.Context, j Job, a *countersign.Archive, si
 // delivered reports whether the job's object is in place. An object that is
 // there and is not this job's fails the job: it is somebody else's, and stays.
 func (s *Service) delivered(ctx context.Context, j Job) (bool, error) {
-	body, size, err := s.objects.Open(ctx, j.Invoker, j.Target.Bucket, j.Target.Key, "")
+	body, info, err := s.objects.Open(ctx, j.Invoker, j.Target.Bucket, j.Target.Key, "")
 	if err != nil {
 		if countersign.KindOf(err) == countersign.NotFound {
 			return false, nil // or the bucket is not there, which the put will say
@@ -189,10 +193,10 @@ func (s *Service) delivered(ctx context.Context, j Job) (bool, error) {
 	}
 	defer body.Close()
 	foreign := giveUp{"The destination already has an object with the signed object's key.", nil}
-	if size > maxSigned {
+	if info.Size > maxSigned {
 		return false, foreign
 	}
-	sp := newSpool(s.scratch, size)
+	sp := newSpool(s.scratch, info.Size)
 	defer sp.Close()
 	if _, err := io.Copy(sp, io.LimitReader(body, maxSigned)); err != nil {
 		return false, fmt.Errorf("read signed object: %w", err)

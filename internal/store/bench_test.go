@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -70,6 +72,25 @@ func fill(b *testing.B, bk store.Bucket, n int) {
 		})
 	}
 	wg.Wait()
+}
+
+// BenchmarkSync is the peer of every write below: a write of one KiB to a file
+// and an fsync, which is what durable costs on this disk now.
+func BenchmarkSync(b *testing.B) {
+	f, err := os.Create(filepath.Join(b.TempDir(), "f"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	val := make([]byte, 1024)
+	for b.Loop() {
+		if _, err := f.Write(val); err != nil {
+			b.Fatal(err)
+		}
+		if err := f.Sync(); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 func BenchmarkSwap(b *testing.B) {

@@ -44,6 +44,19 @@ func openInside(t *testing.T, cfg Config) *jetStream {
 	return s.(*jetStream)
 }
 
+// TestEmbedded checks the two things about the server in this process that no
+// test would miss if they went away, and that must not.
+func TestEmbedded(t *testing.T) {
+	t.Parallel()
+	s := openInside(t, Config{Dir: t.TempDir()})
+	if !s.srv.JetStreamConfig().SyncAlways {
+		t.Error("the server answers before it syncs")
+	}
+	if addr := s.srv.Addr(); addr != nil {
+		t.Errorf("the server listens on %v", addr)
+	}
+}
+
 // TestWatchAfterBreaks breaks the connection again and again while documents
 // are written and deleted: in the end the view is what the bucket is.
 func TestWatchAfterBreaks(t *testing.T) {

@@ -63,7 +63,7 @@ func openKinds(ctx context.Context, s store.Store) (k kinds, err error) {
 // victim writes as fast as it can until it is killed, and prints what was
 // acknowledged, a line each:
 //
-//	doc KEY N | gone KEY | blob DIGEST | item ID | took ID | line SUBJECT TEXT
+//	doc KEY N | gone KEY | blob DIGEST | item ID | took ID | line SUBJECT TEXT | purged SUBJECT
 func victim(ctx context.Context, dir, round string) error {
 	s, err := store.Open(ctx, store.Config{Dir: dir})
 	if err != nil {
@@ -133,6 +133,15 @@ func victim(ctx context.Context, dir, round string) error {
 		say("line %s %s\nline %s %s", subject, one, subject, two)
 		return err
 	})
+	writer(func(i int) error { // records that go
+		subject := store.Key("purged", round, fmt.Sprint(i))
+		if _, err := k.log.Append(ctx, subject, []byte("x")); err != nil {
+			return err
+		}
+		err := k.log.Purge(ctx, subject)
+		say("purged %s", subject)
+		return err
+	})
 	go func() { // a worker that dies holding items
 		failed <- k.queue.Work(ctx, 3, func(ctx context.Context, id string, item []byte) error {
 			say("took %s", id)
@@ -195,10 +204,11 @@ func TestSurvivesKill(t *testing.T) {
 
 // acknowledged is what the victims of all rounds said.
 type acknowledged struct {
-	docs  map[string]string   // value by key, "" for gone
-	blobs []string            // digests
-	items map[string]bool     // ids
-	lines map[string][]string // by subject, in order of acknowledgement
+	docs   map[string]string   // value by key, "" for gone
+	blobs  []string            // digests
+	items  map[string]bool     // ids
+	lines  map[string][]string // by subject, in order of acknowledgement
+	purged []string            // subjects
 }
 
 func (a *acknowledged) add(t *testing.T, line string) {
@@ -214,6 +224,8 @@ func (a *acknowledged) add(t *testing.T, line string) {
 	case "item":
 		a.items[name] = true
 	case "took":
+	case "purged":
+		a.purged = append(a.purged, name)
 	case "line":
 		a.lines[name] = append(a.lines[name], val)
 	default:
@@ -272,6 +284,18 @@ func (a *acknowledged) check(t *testing.T, dir string) {
 		}
 		if i < len(want) {
 			t.Errorf("log %s: record %q is lost or out of order", subject, want[i])
+		}
+	}
+	purged := map[string]bool{}
+	for _, subject := range a.purged {
+		purged[subject] = true
+	}
+	for r, err := range k.log.Read(ctx, "purged.>", 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if purged[r.Subject] {
+			t.Errorf("log %s was purged and is back", r.Subject)
 		}
 	}
 	a.checkItems(t, k.queue)

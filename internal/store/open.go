@@ -101,7 +101,11 @@ func Open(ctx context.Context, cfg Config) (_ Store, err error) {
 	}
 	url := cfg.URL
 	if url == "" {
-		if s.srv, err = startServer(filepath.Join(cfg.Dir, "nats"), cfg.Log); err != nil {
+		dir := filepath.Join(cfg.Dir, "nats")
+		if err := makeDir(dir); err != nil { // for nobody else to read; NATS would make it for its group
+			return nil, fmt.Errorf("open store: %w", err)
+		}
+		if s.srv, err = startServer(dir, cfg.Log); err != nil {
 			return nil, err
 		}
 		opts = append(opts, nats.InProcessServer(s.srv))

@@ -99,8 +99,18 @@ func TestNames(t *testing.T) {
 			t.Error("opening a bucket twice made two")
 		}
 	}
+	b, err := s.Bucket(ctx, "docs")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := b.Create(ctx, "k", nil); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("Create after Close: got %v, want ErrClosed", err)
+	}
+	if _, _, err := b.Get(ctx, "k"); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("Get after Close: got %v, want ErrClosed", err)
 	}
 	if _, err := s.Log(ctx, "late"); !errors.Is(err, store.ErrClosed) {
 		t.Errorf("opening a log after Close: got %v, want ErrClosed", err)

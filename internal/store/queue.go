@@ -144,17 +144,21 @@ func (q *queue) pull(ctx context.Context, do func(context.Context, string, []byt
 	}
 	defer q.giveBack(sub)
 	next := "$JS.API.CONSUMER.MSG.NEXT." + q.stream.CachedInfo().Config.Name + "." + consumerName
-	ask := fmt.Appendf(nil, `{"batch":1,"expires":%d}`, pullWait.Nanoseconds())
+	ask := fmt.Appendf(nil, `{"batch":1,"expires":%d,"idle_heartbeat":%d}`, pullWait.Nanoseconds(), heartbeat.Nanoseconds())
+	asked := false
 	for {
-		if err := q.s.nc.PublishRequest(next, inbox, ask); err != nil {
-			return err
+		if !asked {
+			if err := q.s.nc.PublishRequest(next, inbox, ask); err != nil {
+				return err
+			}
+			asked = true
 		}
-		wait, cancel := context.WithTimeout(ctx, pullWait+5*time.Second)
+		wait, cancel := context.WithTimeout(ctx, 2*heartbeat)
 		m, err := sub.NextMsgWithContext(wait)
 		cancel()
 		switch {
 		case ctx.Err() != nil:
-			if err == nil {
+			if err == nil && m.Header.Get("Status") == "" {
 				q.nak(m, 0)
 			}
 			return nil
@@ -164,9 +168,12 @@ func (q *queue) pull(ctx context.Context, do func(context.Context, string, []byt
 			return err
 		}
 		switch status := m.Header.Get("Status"); status {
+		case "100": // a heartbeat: the request stands
 		case "": // an item
 			q.work(ctx, m, do)
+			asked = false
 		case "404", "408": // nothing to do so far
+			asked = false
 		default:
 			return fmt.Errorf("%s %s", status, m.Header.Get("Description"))
 		}

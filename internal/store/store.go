@@ -7,6 +7,9 @@
 // directory's owner: an attacker who can write there can change any document,
 // but not a blob's content, which is checked against its digest on every read.
 //
+// With an outside cluster (Config.URL) durability is what that cluster is
+// configured for, and whoever can write to its streams is trusted likewise.
+//
 // Only this package knows NATS. The contracts are declared here, beside
 // storetest, which holds the tests every implementation passes.
 package store
@@ -43,8 +46,10 @@ func (r Revision) Before(o Revision) bool { return r.seq < o.seq }
 // IsZero reports whether r is the revision of a key that is not there.
 func (r Revision) IsZero() bool { return r.seq == 0 }
 
-// A Bucket holds small values under keys made by [Key]. What a write returned
-// is durable. Every method is safe for concurrent use.
+// A Bucket holds small values (at most 8 MiB, meant to be a few KiB) under keys
+// made by [Key]. What a write returned is durable; a write that returned an
+// error other than those named here may have been stored or not. Every method
+// is safe for concurrent use.
 type Bucket interface {
 	// Get returns ErrNotFound for a key that is missing.
 	Get(ctx context.Context, key string) ([]byte, Revision, error)
@@ -117,7 +122,8 @@ type Queue interface {
 // [Key]; a reader may end it with ".>" for everything below.
 type Log interface {
 	// Append adds records to subject, in order, as one durable step, and
-	// returns the position after the last.
+	// returns the position after the last: the present end when there are no
+	// records. All of them together have at most 8 MiB and 65,535 records.
 	Append(ctx context.Context, subject string, records ...[]byte) (uint64, error)
 	// Read yields the records of subject from position from on (0 is the
 	// beginning), oldest first, and stops at the end as it is now. The

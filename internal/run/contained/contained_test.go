@@ -44,3 +44,6 @@ func kind() runtest.Kind {
 }
 
 func TestPool(t *testing.T) { runtest.Run(t, kind()) }
+
+func BenchmarkWarmInvoke(b *testing.B) { runtest.WarmInvoke(b, kind()) }
+func BenchmarkColdInvoke(b *testing.B) { runtest.ColdInvoke(b, kind()) }

@@ -86,6 +86,12 @@ func Parse(r *http.Request) (*Claim, error) {
 	return c, nil
 }
 
+// A param is a parameter of either form, and where its value goes.
+type param struct {
+	name  string
+	value *string
+}
+
 func separator(r rune) bool { return r == ',' || r == ' ' }
 
 // parseHeader reads an Authorization header:
@@ -99,7 +105,7 @@ func (c *Claim) parseHeader(r *http.Request, auth string) error {
 		}
 		return problem(Unsupported, "Unsupported AWS 'algorithm': '"+echo(algorithm)+"'.")
 	}
-	got := map[string]*string{"Credential": &c.credential, "Signature": &c.signature, "SignedHeaders": &c.signed}
+	params := [...]param{{"Credential", &c.credential}, {"Signature", &c.signature}, {"SignedHeaders", &c.signed}}
 	for f := range strings.FieldsFuncSeq(rest, separator) {
 		k, v, ok := strings.Cut(f, "=")
 		if !ok {
@@ -108,17 +114,20 @@ func (c *Claim) parseHeader(r *http.Request, auth string) error {
 			return problem(Incomplete, "Invalid key=value pair (missing equal-sign) in Authorization header (hashed with SHA-256 and encoded with Base64): '"+
 				base64.StdEncoding.EncodeToString(sum[:])+"'.")
 		}
-		if p := got[k]; p != nil {
-			if *p != "" {
+		for _, p := range params {
+			if p.name != k {
+				continue
+			}
+			if *p.value != "" {
 				return problem(Incomplete, "Authorization header must have one '"+k+"' parameter.")
 			}
-			*p = v
+			*p.value = v
 		}
 	}
 	var missing []string
-	for _, k := range []string{"Credential", "Signature", "SignedHeaders"} {
-		if *got[k] == "" {
-			missing = append(missing, "Authorization header requires '"+k+"' parameter.")
+	for _, p := range params {
+		if *p.value == "" {
+			missing = append(missing, "Authorization header requires '"+p.name+"' parameter.")
 		}
 	}
 	// X-Amz-Date wins over Date.
@@ -153,27 +162,29 @@ func (c *Claim) parseHeader(r *http.Request, auth string) error {
 // parseQueryForm reads the X-Amz-* parameters of a presigned URL.
 func (c *Claim) parseQueryForm() error {
 	var algorithm, date, expires string
-	got := map[string]*string{
-		paramAlgorithm: &algorithm, paramCredential: &c.credential, paramSignature: &c.signature,
-		paramSignedHeaders: &c.signed, paramDate: &date, paramExpires: &expires, paramToken: &c.tokens[1],
+	params := [...]param{
+		{paramAlgorithm, &algorithm}, {paramCredential, &c.credential}, {paramSignature, &c.signature},
+		{paramSignedHeaders, &c.signed}, {paramDate, &date}, {paramExpires, &expires}, {paramToken, &c.tokens[1]},
 	}
-	seen := make(map[string]bool, len(got))
-	for _, p := range c.query {
-		v := got[p.name]
-		if v == nil {
-			continue
+	const required = 5 // the first ones
+	var seen [len(params)]bool
+	for _, q := range c.query {
+		for i, p := range params {
+			if p.name != q.name {
+				continue
+			}
+			if seen[i] {
+				// Two readers of one URL could each believe another one.
+				return problem(IncompleteQuery, "AWS query-string parameters must include '"+p.name+"' once. Re-examine the query-string parameters.")
+			}
+			seen[i] = true
+			*p.value = q.value
 		}
-		if seen[p.name] {
-			// Two readers of one URL could each believe another one.
-			return problem(IncompleteQuery, "AWS query-string parameters must include '"+p.name+"' once. Re-examine the query-string parameters.")
-		}
-		seen[p.name] = true
-		*v = p.value
 	}
 	var missing []string
-	for _, k := range []string{paramAlgorithm, paramCredential, paramSignature, paramSignedHeaders, paramDate} {
-		if *got[k] == "" {
-			missing = append(missing, "AWS query-string parameters must include '"+k+"'.")
+	for _, p := range params[:required] {
+		if *p.value == "" {
+			missing = append(missing, "AWS query-string parameters must include '"+p.name+"'.")
 		}
 	}
 	if missing != nil {
@@ -187,7 +198,7 @@ func (c *Claim) parseQueryForm() error {
 		return badDate(date)
 	}
 	c.Time, c.date = t, date
-	if seen[paramExpires] {
+	if seen[5] { // X-Amz-Expires
 		n, err := strconv.Atoi(expires)
 		switch {
 		case err != nil:

@@ -5,6 +5,9 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
 
 // Whatever stands in the header, Parse does not panic, what it returns is
@@ -118,6 +121,23 @@ func BenchmarkVerify(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := Verify(r, BodyHash(body), rules, suiteTime, suiteFind); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// The peer: AWS's own signer over the same request, which caches its keys.
+func BenchmarkPeerSDKSigner(b *testing.B) {
+	body := []byte(`{"key1":1}x`)
+	r, err := http.NewRequest("POST", "http://localhost:4566/2015-03-31/functions/hello/invocations?Qualifier=live", strings.NewReader(string(body)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/octet-stream")
+	signer, creds := v4.NewSigner(), aws.Credentials{AccessKeyID: suiteKey, SecretAccessKey: suiteSecret}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := signer.SignHTTP(b.Context(), creds, r, BodyHash(body), "lambda", "us-east-1", suiteTime); err != nil {
 			b.Fatal(err)
 		}
 	}

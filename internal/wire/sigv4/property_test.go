@@ -174,7 +174,7 @@ func (s sample) verify(wire []byte) (meaning string, err error) {
 // what the request means does.
 func TestSignedVerifiesMutatedDoesNot(t *testing.T) {
 	t.Parallel()
-	n, seed := 150, uint64(1)
+	n, seed := 80, uint64(1)
 	if testing.Short() {
 		n = 20
 	}

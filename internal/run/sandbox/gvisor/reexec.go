@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/log"
@@ -66,13 +69,19 @@ func Reexec() {
 // run executes one of gVisor's internal commands. It is what gVisor's own
 // command line does for them, without the fifty other commands.
 func run(c util.SubCommand, args []string) {
-	// A kernel that starts allocates and keeps: collecting then finds nothing.
+	// A kernel that starts allocates and keeps: collecting then finds little.
 	debug.SetGCPercent(-1)
-	time.AfterFunc(settled, func() { debug.SetGCPercent(100) })
+	debug.SetMemoryLimit(startingBytes)
+	time.AfterFunc(settled, func() {
+		debug.SetGCPercent(100)
+		debug.SetMemoryLimit(math.MaxInt64)
+	})
 	// Standard error is for last words: fatal errors and panics.
 	log.SetTarget(log.GoogleEmitter{Writer: &log.Writer{Next: io.Discard}})
 	log.SetLevel(log.Warning)
 	_ = time.Local.String() // reads the zone's file now: there is no file system later
+
+	name(c.Name())
 
 	conf, err := configuration()
 	if err != nil {
@@ -95,9 +104,23 @@ func run(c util.SubCommand, args []string) {
 	os.Exit(ws.ExitStatus())
 }
 
+// name has the process show as what it is; executed by descriptor, it would
+// show as a number.
+func name(command string) {
+	b := append([]byte(filepath.Base(os.Args[0])), 0)
+	if command == "umount" {
+		b = []byte("umount\x00")
+	}
+	unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&b[0])), 0, 0, 0) // the kernel keeps 15 bytes of it
+}
+
 // settled is when a guest has long started and its kernel collects garbage
 // like any program.
 const settled = 2 * time.Second
+
+// startingBytes is where a kernel that starts collects garbage all the same.
+// It is well below sentryBytes and well above what a start takes, 15 MB.
+const startingBytes = 48 << 20
 
 // exitBroken is how gVisor itself ends when it cannot go on.
 const exitBroken = 128
