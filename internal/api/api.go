@@ -10,6 +10,8 @@
 // lambda-code-signing and signer).
 package api
 
+//go:generate go run ./gencoverage ../../docs/coverage.md
+
 import (
 	"errors"
 	"time"
