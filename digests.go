@@ -25,12 +25,16 @@ type Digests struct {
 	//
 	//	SHA384( "countersign strict digest v1" || 0x00 || uint64(entries) ||
 	//	        for each entry:
-	//	            uint32(len(name)) || name || uint32(mode) ||
-	//	            uint64(size) || SHA384(body) )
+	//	            uint32(len(name)) || name || uint32(mode) || uint64(size) ||
+	//	        Content )
 	//
 	// where mode is Unix's st_mode: 0100000 for a file, 0040000 for a
 	// directory, 0120000 for a symbolic link, plus the nine permission bits
 	// as [Entry.Mode] reads them, and a link's body is its target.
+	//
+	// The records fix where each name and body begins and ends in what
+	// Content hashes, so under them Content binds every body as a digest of
+	// its own would, without hashing everything twice.
 	Strict ContentDigest
 	// Unpacked is the sum of all bodies, the signature file's included.
 	Unpacked int64
@@ -59,13 +63,14 @@ func (a *Archive) Digests(ctx context.Context) (Digests, error) {
 	}
 	out := Digests{Unpacked: a.Unpacked()}
 	d.content.Sum(out.Content[:0])
+	d.strict.Write(out.Content[:])
 	d.strict.Sum(out.Strict[:0])
 	return out, nil
 }
 
-// A digester runs the one pass behind Digests. Bodies are inflated and hashed
-// one by one by several goroutines; the content digest, which has to follow
-// the directory's order, is fed by the caller's own.
+// A digester runs the one pass behind Digests. Bodies are inflated by several
+// goroutines; the digests, which follow the directory's order, are fed by the
+// caller's own.
 type digester struct {
 	a               *Archive
 	content, strict hash.Hash
@@ -103,8 +108,7 @@ func (d *digester) run(ctx context.Context) error {
 		err = d.serial(ctx)
 	}
 	if err == nil && virtual {
-		d.head(signatureDir)
-		d.record(signatureDir, fs.ModeDir|0o755, 0, sha512.Sum384(nil))
+		d.head(signatureDir, fs.ModeDir|0o755, 0)
 	}
 	return err
 }
@@ -123,16 +127,15 @@ func (a *Archive) lacksSignatureDir() bool {
 	return !ok
 }
 
-func (d *digester) head(name string) { io.WriteString(d.content, name) }
-
-// record adds one entry to the strict digest.
-func (d *digester) record(name string, mode fs.FileMode, size int64, sum [sha512.Size384]byte) {
-	b := make([]byte, 0, 16+len(name)+len(sum))
+// head begins one entry: its name in the content digest, its record in the
+// strict one.
+func (d *digester) head(name string, mode fs.FileMode, size int64) {
+	io.WriteString(d.content, name)
+	b := make([]byte, 0, 16+len(name))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(name)))
 	b = append(b, name...)
 	b = binary.BigEndian.AppendUint32(b, unixMode(mode))
-	b = binary.BigEndian.AppendUint64(b, uint64(size))
-	d.strict.Write(append(b, sum[:]...))
+	d.strict.Write(binary.BigEndian.AppendUint64(b, uint64(size)))
 }
 
 func unixMode(m fs.FileMode) uint32 {
@@ -149,7 +152,6 @@ func unixMode(m fs.FileMode) uint32 {
 func (d *digester) serial(ctx context.Context) error {
 	buf := chunks.Get().(*[chunkSize]byte)
 	defer chunks.Put(buf)
-	body := sha512.New384()
 	for i := range d.a.entries {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -157,15 +159,13 @@ func (d *digester) serial(ctx context.Context) error {
 		e := &d.a.entries[i]
 		counts := d.counts(i)
 		if counts {
-			d.head(e.Name)
+			d.head(e.Name, e.Mode, e.Size)
 		}
-		body.Reset()
 		r := d.a.open(i)
 		for {
 			n, err := r.Read(buf[:])
 			if counts {
 				d.content.Write(buf[:n])
-				body.Write(buf[:n])
 			}
 			if err == io.EOF {
 				break
@@ -184,9 +184,6 @@ func (d *digester) serial(ctx context.Context) error {
 			}
 		}
 		r.Close()
-		if counts {
-			d.record(e.Name, e.Mode, e.Size, [sha512.Size384]byte(body.Sum(nil)))
-		}
 	}
 	return nil
 }
@@ -197,11 +194,10 @@ type piece struct {
 	n   int
 }
 
-// A job is one body being read by a worker. sum and err are the worker's until
-// it closes pieces.
+// A job is one body being read by a worker. err is the worker's until it
+// closes pieces.
 type job struct {
 	pieces chan piece
-	sum    [sha512.Size384]byte
 	err    error
 }
 
@@ -236,9 +232,8 @@ func (d *digester) parallel(ctx context.Context, workers int) (err error) {
 	})
 	for range workers {
 		wg.Go(func() {
-			body := sha512.New384()
 			for i := range ready {
-				d.read(ctx, i, &jobs[i], body)
+				d.read(ctx, i, &jobs[i])
 			}
 		})
 	}
@@ -252,7 +247,7 @@ func (d *digester) parallel(ctx context.Context, workers int) (err error) {
 		e, j := &d.a.entries[i], &jobs[i]
 		counts := d.counts(i)
 		if counts {
-			d.head(e.Name)
+			d.head(e.Name, e.Mode, e.Size)
 		}
 		for p := range j.pieces {
 			if counts {
@@ -264,25 +259,19 @@ func (d *digester) parallel(ctx context.Context, workers int) (err error) {
 			if err := d.no.take(j.err); err != nil {
 				return err
 			}
-			continue
-		}
-		if counts {
-			d.record(e.Name, e.Mode, e.Size, j.sum)
 		}
 	}
 	return nil
 }
 
 // read is a worker's part: one body, whole, piece by piece.
-func (d *digester) read(ctx context.Context, i int, j *job, body hash.Hash) {
+func (d *digester) read(ctx context.Context, i int, j *job) {
 	defer close(j.pieces)
 	r := d.a.open(i)
 	defer r.Close()
-	body.Reset()
 	for {
 		buf := chunks.Get().(*[chunkSize]byte)
 		n, err := fill(r, buf[:])
-		body.Write(buf[:n])
 		if n > 0 {
 			select {
 			case j.pieces <- piece{buf, n}:
@@ -297,7 +286,6 @@ func (d *digester) read(ctx context.Context, i int, j *job, body hash.Hash) {
 			if err != io.EOF {
 				j.err = err
 			}
-			body.Sum(j.sum[:0])
 			return
 		}
 	}

@@ -52,7 +52,7 @@ func TestGolden(t *testing.T) {
 		t.Errorf("got statement %+v", s)
 	}
 	const content, strict = "b9be78614554d03abe4bd7f559b17056dcc132e710a4f697669e7cf63fbdb664ceb622b254ff48a5d8d48f9d06577e2e",
-		"052ff34827e4000575c6507328640b0a08fe6a3e29d2981340d87ca40c30cf029a0912f8a75c2a9ad1a8525b49d074bc"
+		"c0de34ecdba4f111a2f604c1242d3824c5394d8d0832d4aa2cd85006f1a1cad65d661df2b25da1a5936148f303de8aea"
 	if got := ev.Digests(); got.Content.String() != content || got.Strict.String() != strict {
 		t.Errorf("got digests %s and %s, want %s and %s", got.Content, got.Strict, content, strict)
 	}

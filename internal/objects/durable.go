@@ -1,6 +1,7 @@
 package objects
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,10 +17,11 @@ import (
 // and a process started after kill -9, sees the old object or the new one. It
 // never calls fsync. We add, in this order:
 //
-//  1. the staged bytes are synced when the etag is set on the staged file:
-//     before the link. The link can therefore never become durable before
-//     what it names. The same seam covers multipart parts, copies, and the
-//     copy of an object that becomes an old version.
+//  1. the staged bytes are synced when the etag is set on the staged file, and
+//     so is the directory entry of the old version that was copied away just
+//     before: both before the link. The link can therefore never become durable
+//     before what it names and before what it replaces. The same seam covers
+//     multipart parts, copies, and the old version's own bytes.
 //  2. after the link, the file and every directory up to the bucket are
 //     synced: before the reply. See sync.
 //  3. an attribute changed on an object that is already there (tags, delete
@@ -42,6 +44,7 @@ type metadata struct {
 	objects meta.MetadataStorer
 	buckets meta.SideCar
 	files   string // directory of the attributes that are files
+	old     string // directory of the old versions
 	sidecar bool
 }
 
@@ -51,13 +54,18 @@ var _ meta.MetadataStorer = metadata{}
 // path holds only the key's hash.
 const keyAttribute = "countersign-key"
 
-const etagAttribute = "etag"
+// The backend's names of attributes that matter here.
+const (
+	etagAttribute    = "etag"
+	versionAttribute = "version-id"
+	markerAttribute  = "delete-marker"
+)
 
 // openMetadata keeps attributes on the files below root, or in files if root's
 // file system cannot. The choice is made again at every start, so moving a
 // data directory between file systems of different kinds needs a tool that
 // keeps extended attributes.
-func openMetadata(root, files string, sidecar bool) (metadata, error) {
+func openMetadata(root, files, old string, sidecar bool) (metadata, error) {
 	if err := os.MkdirAll(files, 0o700); err != nil {
 		return metadata{}, fmt.Errorf("object attributes: %w", err)
 	}
@@ -66,9 +74,9 @@ func openMetadata(root, files string, sidecar bool) (metadata, error) {
 		return metadata{}, fmt.Errorf("object attributes: %w", err)
 	}
 	if sidecar {
-		return metadata{objects: side, buckets: side, files: files, sidecar: true}, nil
+		return metadata{objects: side, buckets: side, files: files, old: old, sidecar: true}, nil
 	}
-	m := metadata{objects: meta.XattrMeta{}, buckets: side, files: files}
+	m := metadata{objects: meta.XattrMeta{}, buckets: side, files: files, old: old}
 	probe, err := os.CreateTemp(root, ".probe-*")
 	if err != nil {
 		return metadata{}, fmt.Errorf("object attributes: %w", err)
@@ -119,13 +127,40 @@ func (m metadata) StoreAttribute(f *os.File, bucket, object, name string, val []
 			return err
 		}
 	}
+	if name == etagAttribute || name == markerAttribute {
+		if err := m.syncOld(bucket, object); err != nil {
+			return err
+		}
+	}
 	switch {
 	case f != nil && name == etagAttribute:
 		return f.Sync() // the seam of step 1
 	case f != nil:
 		return nil
 	}
-	return syncPath(filepath.Join(bucket, object)) // step 3
+	path := filepath.Join(bucket, object)
+	if err := syncPath(path); err != nil { // step 3
+		return err
+	}
+	if name == etagAttribute && !filepath.IsAbs(path) {
+		// A version that is being brought back: its old place goes next.
+		return syncUp(filepath.Dir(path), ".")
+	}
+	return nil
+}
+
+// syncOld syncs the directory of a key's old versions, if it has any. The
+// layout is the backend's genObjVersionKey.
+func (m metadata) syncOld(bucket, object string) error {
+	if object == "" || filepath.IsAbs(bucket) {
+		return nil
+	}
+	h := fmt.Sprintf("%x", sha256.Sum256([]byte(object)))
+	dir := filepath.Join(m.old, bucket, h[:2], h[2:4], h[4:6], h)
+	if _, err := os.Lstat(dir); err != nil {
+		return nil
+	}
+	return syncUp(dir, m.old)
 }
 
 func (m metadata) DeleteAttribute(bucket, object, name string) error {

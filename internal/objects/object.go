@@ -90,7 +90,7 @@ func (g *Gateway) PutObject(ctx context.Context, bucket, key string, r io.Reader
 // false, info describes that one, and nothing was written: work that is done
 // again after a crash makes one object, and one version. The caller compares
 // info.Metadata to know its own work from a stranger's. A delete marker counts
-// as an object that is there.
+// as an object that is there, and gives NoSuchKey.
 func (g *Gateway) PutIfAbsent(ctx context.Context, bucket, key string, r io.Reader, size int64, metadata map[string]string) (info Info, created bool, err error) {
 	info, err = g.put(ctx, bucket, key, r, size, metadata, new("*"))
 	if err == nil {

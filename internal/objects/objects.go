@@ -50,6 +50,12 @@
 // BUG(objects): keys are paths of the file system: "a//b", "./a" and "/a" are
 // refused, "a" and "a/b" cannot both exist, and one part of a key between
 // slashes is at most 255 bytes.
+//
+// BUG(objects): buckets are addressed in the path. A virtual-hosted-style
+// request to bucket.localhost is refused; clients choose the path by themselves
+// for an address like 127.0.0.1.
+//
+// BUG(objects): versitygw writes its internal errors to standard error itself.
 package objects
 
 import (
@@ -78,7 +84,9 @@ type Config struct {
 	// Keys knows the access keys. Required.
 	Keys KeyProvider
 	// Authorize decides what an authenticated caller may do; nil allows
-	// everything within the caller's own account.
+	// everything within the caller's own account. A [countersign.Error] of kind
+	// Denied is a no; any other error means it could not decide, and the caller
+	// gets InternalError. ctx is not the request's: versitygw has none to give.
 	Authorize func(ctx context.Context, d Decision) error
 	// Events is told of every change to an object after it has happened. It
 	// must not block. Nil tells nobody.
@@ -233,7 +241,7 @@ func (g *Gateway) atHome() bool {
 // which is for data; nothing else is printing while a platform opens.
 func openPosix(cfg Config) (*posix.Posix, metadata, error) {
 	dir := cfg.Dir
-	m, err := openMetadata(filepath.Join(dir, dirBuckets), filepath.Join(dir, dirMeta), cfg.sidecar)
+	m, err := openMetadata(filepath.Join(dir, dirBuckets), filepath.Join(dir, dirMeta), filepath.Join(dir, dirVersions), cfg.sidecar)
 	if err != nil {
 		return nil, metadata{}, err
 	}

@@ -151,12 +151,16 @@ func (g *Gateway) mendVersions(ctx context.Context, bucket, root string) (n int,
 		if !filepath.IsLocal(key) {
 			return fmt.Errorf("version %s has key %q", old, key)
 		}
+		if st, err := os.Lstat(filepath.Join(bucket, key)); err == nil && st.IsDir() {
+			g.cfg.Log.Warn("an old version's key has become a directory", "bucket", bucket, "key", key)
+			return nil
+		}
 		if _, err := m.RetrieveAttribute(nil, bucket, key, etagAttribute); err != nil {
 			n++
 			return g.bringBack(bucket, key, old)
 		}
 		id := "null"
-		if v, err := m.RetrieveAttribute(nil, bucket, key, "version-id"); err == nil {
+		if v, err := m.RetrieveAttribute(nil, bucket, key, versionAttribute); err == nil {
 			id = string(v)
 		}
 		twin := filepath.Join(dir, id)
@@ -164,8 +168,8 @@ func (g *Gateway) mendVersions(ctx context.Context, bucket, root string) (n int,
 			return nil
 		}
 		n++
-		if _, err := m.RetrieveAttribute(nil, bucket, key, "delete-marker"); err == nil {
-			return m.StoreAttribute(nil, bucket, key, "version-id", []byte(ulid.Make().String()))
+		if _, err := m.RetrieveAttribute(nil, bucket, key, markerAttribute); err == nil {
+			return m.StoreAttribute(nil, bucket, key, versionAttribute, []byte(ulid.Make().String()))
 		}
 		if err := os.Remove(twin); err != nil {
 			return err

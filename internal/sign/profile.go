@@ -303,7 +303,7 @@ func (s *Service) retag(ctx context.Context, sc Scope, resource string, f func(m
 func taggable(sc Scope, resource string) (name string, err error) {
 	a, err := countersign.ParseARN(resource)
 	name, ok := strings.CutPrefix(a.Resource, "/signing-profiles/")
-	if err != nil || a.Service != "signer" || !ok || name == "" || strings.Contains(name, "/") {
+	if err != nil || a.Partition != "aws" || a.Service != "signer" || !ok || name == "" || strings.Contains(name, "/") {
 		return "", countersign.Errorf(countersign.Invalid, "Invalid resource ARN: %s", resource)
 	}
 	if (Scope{a.Account, a.Region}) != sc {

@@ -164,7 +164,7 @@ func (s *Server) pickForm(w http.ResponseWriter, r *http.Request) bool {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	q := &request{body: body, have: true}
 	q.form = [2]string{r.URL.RawQuery, formBody(r, body)}
-	if q.action, err = findAction(q.form[:]...); err != nil {
+	if q.action, err = findAction(q.form[0], q.form[1]); err != nil {
 		w.WriteHeader(http.StatusBadRequest)
 		return true
 	}
@@ -215,7 +215,7 @@ func (s *Server) routeForm(w http.ResponseWriter, r *http.Request, q *request) b
 	if q.form[0] == "" && q.form[1] == "" {
 		q.form = [2]string{r.URL.RawQuery, formBody(r, q.body)}
 		var err error
-		if q.action, err = findAction(q.form[:]...); err != nil {
+		if q.action, err = findAction(q.form[0], q.form[1]); err != nil {
 			writeFault(w, r, svc, malformedFault(svc, err), s.cfg.NewID())
 			return false
 		}

@@ -26,21 +26,27 @@ const (
 	maxNodes = 100_000
 )
 
-// formPairs yields decoded pairs of application/x-www-form-urlencoded data.
-func formPairs(raws ...string) iter.Seq2[[2]string, error] {
+// formPairs yields decoded pairs of a URL's query and of a form. A plus is a
+// space in a form only: in a query the signature takes it for itself, and so
+// must the reader, or %2B could be made a space on the way.
+func formPairs(query, form string) iter.Seq2[[2]string, error] {
 	return func(yield func([2]string, error) bool) {
-		for _, raw := range raws {
+		for i, raw := range []string{query, form} {
+			unescape := url.PathUnescape
+			if i == 1 {
+				unescape = url.QueryUnescape
+			}
 			for pair := range strings.SplitSeq(raw, "&") {
 				if pair == "" {
 					continue
 				}
 				k, v, _ := strings.Cut(pair, "=")
-				name, err := url.QueryUnescape(k)
+				name, err := unescape(k)
 				if err != nil {
 					yield([2]string{}, malformedf("Bad percent escape in a parameter name"))
 					return
 				}
-				value, err := url.QueryUnescape(v)
+				value, err := unescape(v)
 				if err != nil {
 					yield([2]string{}, malformedf("Bad percent escape in a parameter"))
 					return
@@ -61,8 +67,8 @@ type action struct {
 
 // findAction reads no more of a form than it has to. The first of repeated
 // parameters wins.
-func findAction(raws ...string) (a action, err error) {
-	for p, err := range formPairs(raws...) {
+func findAction(query, body string) (a action, err error) {
+	for p, err := range formPairs(query, body) {
 		switch {
 		case err != nil:
 			return a, err
@@ -80,9 +86,9 @@ func findAction(raws ...string) (a action, err error) {
 
 // parseForm reads all of a form. The first of repeated parameters wins;
 // unknown ones are for nobody and harmless.
-func parseForm(raws ...string) (*form, error) {
+func parseForm(query, body string) (*form, error) {
 	root, nodes := new(form), 0
-	for p, err := range formPairs(raws...) {
+	for p, err := range formPairs(query, body) {
 		if err != nil {
 			return nil, err
 		}
@@ -144,11 +150,11 @@ func (f *form) items() []*form {
 
 // decodeQuery reads a query or ec2 request's parameters, in the query string
 // or the body, into dst.
-func decodeQuery(m *message, raws []string, dst reflect.Value) error {
+func decodeQuery(m *message, form [2]string, dst reflect.Value) error {
 	if m.plan == nil {
 		return nil
 	}
-	f, err := parseForm(raws...)
+	f, err := parseForm(form[0], form[1])
 	if err != nil {
 		return err
 	}

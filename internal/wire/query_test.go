@@ -7,7 +7,7 @@ import (
 
 func TestFormItems(t *testing.T) {
 	t.Parallel()
-	f, err := parseForm("L.member.10=c&L.member.2=b&L.member.1=a&L.member.0=x&L.member.-1=x&L.member.+3=x&L.member.1=second&L.member.x=x&L.member.99999999999999999999=x")
+	f, err := parseForm("L.member.10=c&L.member.2=b&L.member.1=a&L.member.0=x&L.member.-1=x&L.member.+3=x&L.member.1=second&L.member.x=x&L.member.99999999999999999999=x", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func TestFindAction(t *testing.T) {
 			t.Errorf("%s: got %+v, %v, want %+v", form, got, err, want)
 		}
 	}
-	if _, err := findAction("Action=%zz"); err == nil {
+	if _, err := findAction("Action=%zz", ""); err == nil {
 		t.Error("a bad escape was read")
 	}
 }
@@ -69,5 +69,21 @@ func TestJSONString(t *testing.T) {
 	const want = `"a\"b\\c\n\r\t\u0001é😀` + "\ufffd" + `</script>"`
 	if got := string(appendJSONString(nil, in)); got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// A query string is signed with its plus signs as they are: reading one as a
+// space would let somebody on the way turn %2B into it.
+func TestPlusIsASpaceInFormsOnly(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ query, body, want string }{
+		{"Action=a+b", "", "a+b"},
+		{"Action=a%2Bb", "", "a+b"},
+		{"", "Action=a+b", "a b"},
+		{"", "Action=a%2Bb", "a+b"},
+	} {
+		if got, err := findAction(c.query, c.body); err != nil || got.name != c.want {
+			t.Errorf("%q %q: got %q %v, want %q", c.query, c.body, got.name, err, c.want)
+		}
 	}
 }

@@ -310,7 +310,7 @@ func decode(m *message, r *http.Request, q *request, dst reflect.Value) error {
 	case RESTXML:
 		return decodeRESTXML(m, r, q.labels, q.body, dst)
 	}
-	return decodeQuery(m, q.form[:], dst)
+	return decodeQuery(m, q.form, dst)
 }
 
 // report logs what the caller is not told.

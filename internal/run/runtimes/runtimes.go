@@ -76,6 +76,8 @@ type Runtime struct {
 	// Mounts are what the runtime needs of the machine, parents first. The
 	// function's code is not among them.
 	Mounts []sandbox.Mount
+
+	bootstrap string // the file in RuntimeDir that is run
 }
 
 // Exact reports whether r is the version its identifier names.
@@ -86,10 +88,12 @@ func (r *Runtime) Exact() bool { return r.Notice == "" }
 func (r *Runtime) Command(handler string, at func(string) string) []string {
 	switch r.Family {
 	case Python:
-		// -B: the code is read-only, so do not try to write bytecode beside it.
-		return []string{r.Interpreter, "-B", at(RuntimeDir + "/bootstrap.py")}
+		// -S: what else is installed here is not the function's, and looking
+		// for it is most of an interpreter's start. -B: the code is read-only,
+		// so do not try to write bytecode beside it.
+		return []string{r.Interpreter, "-S", "-B", at(RuntimeDir + "/" + r.bootstrap)}
 	case Node:
-		return []string{r.Interpreter, at(RuntimeDir + "/bootstrap.js")}
+		return []string{r.Interpreter, at(RuntimeDir + "/" + r.bootstrap)}
 	case Go:
 		return []string{at(TaskRoot + "/" + handler)}
 	default:
@@ -217,7 +221,10 @@ func (t *Table) Resolve(id string) (*Runtime, error) {
 		if err := t.interpret(r, major, minor); err != nil {
 			return nil, err
 		}
-		r.Mounts = append(r.Mounts, sandbox.Mount{Host: filepath.Join(t.cfg.Dir, string(f.dir())), Guest: RuntimeDir})
+		if r.bootstrap = "bootstrap.js"; f == Python {
+			r.bootstrap = compile(r, filepath.Join(t.cfg.Dir, f.dir()))
+		}
+		r.Mounts = append(r.Mounts, sandbox.Mount{Host: filepath.Join(t.cfg.Dir, f.dir()), Guest: RuntimeDir})
 	}
 	t.known[id] = r
 	return r, nil

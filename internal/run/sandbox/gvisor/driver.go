@@ -4,10 +4,11 @@
 // system calls there and never to the host. A guest is two processes of ours
 // on the host: the sentry, and a gofer that opens the guest's read-only mounts
 // for it and then only waits. Both are this binary under another name (see
-// [Reexec]), each root in a user namespace of its own where root is nobody on
-// the host, without a host capability, in an empty root directory, in an empty
-// network, behind gVisor's system call filter. There is no other program, no
-// daemon, no state on disk: a guest is its processes, and they die with us.
+// [Reexec]), each root in a user namespace of its own where root is, on the
+// host, a user who exists nowhere else (or ourselves, when we are not root),
+// without a host capability, in an empty root directory, in an empty network,
+// behind gVisor's system call filter. There is no other program, no daemon, no
+// state on disk: a guest is its processes, and they die with us.
 //
 // What a guest sees: its mounts, read-only; a /proc, /dev and /sys that the
 // sentry makes up; a /tmp of bounded size; a loopback interface. It trusts the
@@ -29,7 +30,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -52,15 +52,14 @@ type Config struct {
 
 // A Driver starts gVisor guests. See [sandbox.Driver].
 type Driver struct {
-	cfg      Config
-	dir      string   // skeletons: readable by whoever guests run as
-	root     *os.Root // on dir
-	private  *os.Root // on cfg.Dir
-	lock     *os.File // held on cfg.Dir: one driver at a time
-	exe      *os.File // what guests' processes are
-	forker   *forker
-	identity identity
-	groups   *groups // where guests' cgroups go; nil when there is no place
+	cfg     Config
+	dir     string   // skeletons: readable by whoever guests run as
+	root    *os.Root // on dir
+	private *os.Root // on cfg.Dir
+	lock    *os.File // held on cfg.Dir: one driver at a time
+	exe     *os.File // what guests' processes are
+	forker  *forker
+	groups  *groups // where guests' cgroups go; nil when there is no place
 
 	mu        sync.Mutex        // never held while a guest starts or ends
 	guests    map[string]*Guest // guarded by mu; nil is a name taken by a start under way
@@ -78,15 +77,11 @@ func New(cfg Config) (*Driver, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	if err := userNamespaces(); err != nil {
-		return nil, err
-	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("sandbox directory: %w", err)
 	}
 	d := &Driver{
 		cfg:       cfg,
-		identity:  hostIdentity(),
 		guests:    map[string]*Guest{},
 		skeletons: map[string]bool{},
 	}
@@ -117,7 +112,7 @@ func (d *Driver) acquire() (err error) {
 	}
 	d.groups = findGroups(d.cfg.Dir, d.cfg.Log)
 	d.forker = newForker()
-	return nil
+	return d.trial()
 }
 
 // The link that remembers where the public directory is.
@@ -158,6 +153,9 @@ func (d *Driver) openPublic() error {
 // release gives up everything but guests.
 func (d *Driver) release() error {
 	var errs []error
+	if d.forker != nil {
+		d.forker.close()
+	}
 	if d.groups != nil {
 		errs = append(errs, d.groups.close())
 	}
@@ -215,7 +213,7 @@ func executable(f *os.File) error {
 		return err
 	}
 	if os.Geteuid() == 0 && fi.Mode().Perm()&0o001 == 0 {
-		return errors.New("they run as nobody, who may not execute it: chmod o+x")
+		return errors.New("they run as somebody else, who may not execute it: chmod o+x")
 	}
 	e, err := elf.NewFile(f)
 	if err != nil {
@@ -229,13 +227,19 @@ func executable(f *os.File) error {
 	return nil
 }
 
-// userNamespaces reports why this machine does not allow them.
-func userNamespaces() error {
-	b, err := os.ReadFile("/proc/sys/user/max_user_namespaces")
-	if err == nil && strings.TrimSpace(string(b)) == "0" {
-		return errors.New("guests need user namespaces, which /proc/sys/user/max_user_namespaces forbids")
+// trial starts a process the way guests' are and lets it end. Whether a user
+// may have namespaces is up to half a dozen settings and modules; this asks
+// all of them.
+func (d *Driver) trial() error {
+	who, err := newIdentity()
+	if err != nil {
+		return err
 	}
-	return nil
+	c := newChild(d.exe, sentryName, trialCommand, who).finish("-")
+	if err := d.forker.start(c, nil); err != nil {
+		return fmt.Errorf("this user cannot make the namespaces that guests live in: %w", err)
+	}
+	return c.Wait()
 }
 
 // Name is "gvisor".
@@ -314,6 +318,5 @@ func (d *Driver) Close() error {
 	}
 	d.mu.Unlock()
 	wg.Wait()
-	d.forker.close()
 	return d.release()
 }

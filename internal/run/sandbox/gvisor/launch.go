@@ -2,9 +2,11 @@ package gvisor
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -69,14 +71,57 @@ type identity struct {
 	privileged bool // we are root and may choose
 }
 
-// hostIdentity chooses it: ourselves for an ordinary user, who has no other;
-// for root the user who owns nothing.
-func hostIdentity() identity {
+// newIdentity chooses one for a guest: ourselves for an ordinary user, who has
+// no other; for root a number that nobody has. A shared one such as nobody's
+// would let whatever else runs under it trace a sentry and read a function's
+// memory.
+func newIdentity() (identity, error) {
 	if uid := os.Geteuid(); uid != 0 {
-		return identity{uid: uid, gid: os.Getegid()}
+		return identity{uid: uid, gid: os.Getegid()}, nil
 	}
-	return identity{uid: nobody, gid: nobody, privileged: true}
+	uid, err := unusedID("/proc/self/uid_map")
+	if err != nil {
+		return identity{}, err
+	}
+	gid, err := unusedID("/proc/self/gid_map")
+	if err != nil {
+		return identity{}, err
+	}
+	return identity{uid: uid, gid: gid, privileged: true}, nil
 }
 
-// nobody is the kernel's overflow id: it owns no file.
-const nobody = 65534
+// Where users and groups are not: above what distributions, containers and
+// systemd give out (up to 1,879,048,191), below what is negative to somebody.
+const (
+	firstUnused = 1_900_000_000
+	lastUnused  = 2_100_000_000
+)
+
+// unusedID picks an id from the upper half of the largest range that this
+// process may map, within the bounds above where that range is a whole
+// machine's. Where we are in a container, that is the best to be had.
+func unusedID(mapFile string) (int, error) {
+	b, err := os.ReadFile(mapFile)
+	if err != nil {
+		return 0, err
+	}
+	var first, count int64
+	for line := range strings.Lines(string(b)) {
+		var inside, outside, n int64
+		if _, err := fmt.Sscan(line, &inside, &outside, &n); err != nil {
+			return 0, fmt.Errorf("%s: %w", mapFile, err)
+		}
+		if n > count {
+			first, count = inside, n
+		}
+	}
+	if first+count > lastUnused {
+		first, count = firstUnused, lastUnused-firstUnused
+	} else {
+		first, count = first+count/2, count-count/2
+	}
+	if count < 1 {
+		return 0, fmt.Errorf("%s maps no id", mapFile)
+	}
+	return int(first + rand.Int64N(count)), nil
+}

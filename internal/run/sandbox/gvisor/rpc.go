@@ -1,7 +1,6 @@
 package gvisor
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -14,34 +13,43 @@ import (
 	"gvisor.dev/gvisor/runsc/container"
 )
 
-// controlSocket returns a listening socket for the sentry and one connection
-// to it. The socket's name is gone before anybody else could use it: whoever
-// holds such a connection owns the guest.
-func controlSocket(dir *os.Root, id string) (*os.File, *urpc.Client, error) {
+// listen returns the socket on which the sentry takes commands, and connects
+// g.rpc to it. The socket's name is gone before anybody else could use it:
+// whoever has such a connection owns the guest.
+func (g *Guest) listen(dir *os.Root) (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, nil, err
+		return nil, fmt.Errorf("control socket: %w", err)
 	}
 	listener := os.NewFile(uintptr(fd), "control")
 	d, err := dir.Open(".")
 	if err != nil {
 		listener.Close()
-		return nil, nil, err
+		return nil, err
 	}
 	defer d.Close()
-	// A socket's path may have 107 bytes; DIR may be longer.
-	path := fmt.Sprintf("/proc/self/fd/%d/%s.sock", d.Fd(), id)
-	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Listen(fd, 4)); err != nil {
-		listener.Close()
-		return nil, nil, fmt.Errorf("control socket: %w", err)
-	}
-	conn, err := unet.Connect(path, false)
-	err = errors.Join(err, dir.Remove(id+".sock"))
+	// A socket's path may have 107 bytes; Dir may be longer.
+	path := fmt.Sprintf("/proc/self/fd/%d/%s.sock", d.Fd(), g.id)
+	conn, err := connect(fd, path)
 	if err != nil {
 		listener.Close()
-		return nil, nil, fmt.Errorf("control socket: %w", err)
+		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	return listener, urpc.NewClient(conn), nil
+	g.rpc = urpc.NewClient(conn)
+	return listener, nil
+}
+
+// connect binds fd to path, connects to it, and removes path.
+func connect(fd int, path string) (*unet.Socket, error) {
+	os.Remove(path) // what a process left that was killed in this very function
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		return nil, err
+	}
+	defer os.Remove(path)
+	if err := unix.Listen(fd, 1); err != nil {
+		return nil, err
+	}
+	return unet.Connect(path, false)
 }
 
 // loopback is all the network a guest has.

@@ -132,8 +132,14 @@ func (d *Driver) skeleton(mounts []sandbox.Mount) (string, error) {
 	}
 	points := []point{{"proc", false}, {"sys", false}, {"dev", false}, {"tmp", false}}
 	for i, m := range mounts {
-		if below(m.Guest, mounts[:i]) {
-			continue // its place is in the parent's tree
+		if parent, ok := above(m.Guest, mounts[:i]); ok {
+			// Its place is in the parent's tree, where the gofer would make
+			// a missing one: on the host.
+			place := path.Join(parent.Host, strings.TrimPrefix(m.Guest, parent.Guest))
+			if _, err := os.Stat(place); err != nil {
+				return "", fmt.Errorf("mount %s has no place in %s: %w", m.Guest, parent.Guest, err)
+			}
+			continue
 		}
 		fi, err := os.Stat(m.Host)
 		if err != nil {
@@ -173,13 +179,14 @@ func (d *Driver) skeleton(mounts []sandbox.Mount) (string, error) {
 	return full, nil
 }
 
-func below(p string, mounts []sandbox.Mount) bool {
+// above finds the innermost of mounts that p is below.
+func above(p string, mounts []sandbox.Mount) (parent sandbox.Mount, ok bool) {
 	for _, m := range mounts {
-		if strings.HasPrefix(p, m.Guest+"/") {
-			return true
+		if strings.HasPrefix(p, m.Guest+"/") && len(m.Guest) > len(parent.Guest) {
+			parent, ok = m, true
 		}
 	}
-	return false
+	return parent, ok
 }
 
 // scratch returns the file that a guest's /tmp lives in. It has no name, so

@@ -31,91 +31,14 @@ func (d *Driver) start(ctx context.Context, s sandbox.Spec) (_ *Guest, err error
 	var theirs files // the children's ends, closed here once they have them
 	defer theirs.close()
 
-	skeleton, err := d.skeleton(s.Mounts)
-	if err != nil {
+	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	gofer, sentry := newChild(d.exe, goferName, "gofer", d.identity), newChild(d.exe, sentryName, "boot", d.identity)
-	confs := mountConfs(s)
-	for _, c := range []*child{gofer, sentry} {
-		spec, err := theirs.add(asFile(runtimeSpec(s, skeleton))) // one each: both read it, at the same time
-		if err != nil {
-			return nil, err
-		}
-		c.set("bundle", "/")
-		c.set("gofer-mount-confs", confs)
-		c.donate("spec-fd", spec)
-	}
-	for range 1 + len(s.Mounts) {
-		a, b, err := theirs.sockets()
-		if err != nil {
-			return nil, err
-		}
-		gofer.donate("io-fds", a)
-		sentry.donate("io-fds", b)
-	}
-	mountsRead, mountsWrite, err := theirs.pipe()
-	if err != nil {
-		return nil, err
-	}
-	gofer.donate("mounts-fd", mountsWrite)
-	sentry.donate("mounts-fd", mountsRead)
-
-	ask, askGofer, err := theirs.sockets()
-	if err != nil {
-		return nil, err
-	}
-	gofer.donate("rpc-fd", askGofer)
-
-	listener, rpc, err := controlSocket(d.private, s.ID)
-	if err != nil {
-		return nil, err
-	}
-	theirs = append(theirs, listener)
-	g.rpc = rpc
-	sentry.donate("controller-fd", listener)
-
-	scratch, err := theirs.add(d.scratch())
-	if err != nil {
-		return nil, err
-	}
-	sentry.donate("gofer-filestore-fds", scratch)
-
-	booted, bootedWrite, err := os.Pipe()
+	booted, ask, err := d.prepare(g, s, &theirs)
 	if err != nil {
 		return nil, err
 	}
 	defer booted.Close()
-	theirs = append(theirs, bootedWrite)
-	sentry.donate("start-sync-fd", bootedWrite)
-
-	if err := g.connect(sentry, s.Stderr, &theirs); err != nil {
-		return nil, err
-	}
-	hostMemory, err := hostos.TotalSystemMemory()
-	if err != nil {
-		return nil, err
-	}
-	memory := hostMemory
-	if l := s.Limits.MemoryBytes; l > 0 {
-		memory = min(memory, uint64(l))
-	}
-	sentry.set("setup-root", true) // into an empty directory, before anything of the guest runs
-	sentry.set("apply-caps", true) // then without the capabilities that took
-	sentry.set("attached", true)   // dies with us, through every change of credentials
-	sentry.set("cpu-num", processors(s.Limits))
-	sentry.set("total-memory", memory)
-	sentry.set("total-host-memory", memory) // the host's is not the guest's to know
-	sentry.set("product-name", hostname)
-	sentry.set(tasksFlag, s.Limits.PIDs)
-
-	g.gofer, g.sentry = gofer.finish(s.ID), sentry.finish(s.ID)
-	g.gofer.Stderr, g.sentry.Stderr = &g.talk, &g.talk
-	if d.groups != nil {
-		if g.group, err = d.groups.make(s.ID, s.Limits); err != nil {
-			return nil, err
-		}
-	}
 	if err := g.fork(d.forker); err != nil {
 		return nil, err
 	}
@@ -128,17 +51,18 @@ func (d *Driver) start(ctx context.Context, s sandbox.Spec) (_ *Guest, err error
 	d.guests[s.ID] = g
 	d.mu.Unlock()
 	go g.reap()
-	stop := context.AfterFunc(ctx, g.end)
-	defer stop()
+	defer context.AfterFunc(ctx, g.end)()
 
 	if err := g.boot(booted); err != nil {
-		// A sentry that broke is given the time to say why.
-		select {
-		case <-g.done:
-		case <-time.After(lastWords):
-			g.end()
-			<-g.done
+		if !errors.As(err, new(urpc.RemoteError)) {
+			// The sentry hung up. If it broke, it has the time to say why.
+			select {
+			case <-g.done:
+			case <-time.After(lastWords):
+			}
 		}
+		g.end()
+		<-g.done
 		return nil, errors.Join(context.Cause(ctx), err, g.exit.Err)
 	}
 	if s.Limits.MemoryBytes > 0 {
@@ -147,7 +71,99 @@ func (d *Driver) start(ctx context.Context, s sandbox.Spec) (_ *Guest, err error
 	return g, nil
 }
 
+// lastWords is how long a panic may take to be written down.
 const lastWords = 500 * time.Millisecond
+
+// prepare puts the guest's two processes together, up to starting them. It
+// returns what the sentry says on when it is up, and the socket on which the
+// gofer asks.
+func (d *Driver) prepare(g *Guest, s sandbox.Spec, theirs *files) (booted, ask *os.File, err error) {
+	skeleton, err := d.skeleton(s.Mounts)
+	if err != nil {
+		return nil, nil, err
+	}
+	who, err := newIdentity()
+	if err != nil {
+		return nil, nil, err
+	}
+	gofer, sentry := newChild(d.exe, goferName, "gofer", who), newChild(d.exe, sentryName, "boot", who)
+	for _, c := range []*child{gofer, sentry} {
+		spec, err := theirs.add(asFile(runtimeSpec(s, skeleton))) // one each: both read it, at the same time
+		if err != nil {
+			return nil, nil, err
+		}
+		c.set("bundle", "/")
+		c.set("gofer-mount-confs", mountConfs(s))
+		c.donate("spec-fd", spec)
+	}
+	// Between the two: a connection for each mount, the root first, and what
+	// the gofer found the mounts to be.
+	for range 1 + len(s.Mounts) {
+		a, b, err := theirs.sockets()
+		if err != nil {
+			return nil, nil, err
+		}
+		gofer.donate("io-fds", a)
+		sentry.donate("io-fds", b)
+	}
+	mountsRead, mountsWrite, err := theirs.pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	gofer.donate("mounts-fd", mountsWrite)
+	sentry.donate("mounts-fd", mountsRead)
+
+	// Between them and us.
+	ask, askGofer, err := theirs.sockets()
+	if err != nil {
+		return nil, nil, err
+	}
+	gofer.donate("rpc-fd", askGofer)
+	control, err := theirs.add(g.listen(d.private))
+	if err != nil {
+		return nil, nil, err
+	}
+	sentry.donate("controller-fd", control)
+	scratch, err := theirs.add(d.scratch())
+	if err != nil {
+		return nil, nil, err
+	}
+	sentry.donate("gofer-filestore-fds", scratch)
+	if err := g.connect(sentry, s.Stderr, theirs); err != nil {
+		return nil, nil, err
+	}
+
+	memory, err := hostos.TotalSystemMemory()
+	if err != nil {
+		return nil, nil, err
+	}
+	if l := s.Limits.MemoryBytes; l > 0 {
+		memory = min(memory, uint64(l))
+	}
+	sentry.set("setup-root", true) // into an empty directory, before anything of the guest runs
+	sentry.set("apply-caps", true) // then without the capabilities that took
+	sentry.set("attached", true)   // dies with us, through every change of credentials
+	sentry.set("cpu-num", processors(s.Limits))
+	sentry.set("total-memory", memory)
+	sentry.set("total-host-memory", memory) // the host's is not the guest's to know
+	sentry.set("product-name", hostname)
+	sentry.set(tasksFlag, s.Limits.PIDs)
+
+	if d.groups != nil {
+		if g.group, err = d.groups.make(s.ID, s.Limits); err != nil {
+			return nil, nil, err
+		}
+	}
+	booted, bootedWrite, err := os.Pipe() // last: nothing fails after it
+	if err != nil {
+		return nil, nil, err
+	}
+	*theirs = append(*theirs, bootedWrite)
+	sentry.donate("start-sync-fd", bootedWrite)
+	g.gofer, g.sentry = gofer.finish(s.ID), sentry.finish(s.ID)
+	g.gofer.Stderr, g.sentry.Stderr = &g.talk, &g.talk
+	return booted, ask, nil
+}
 
 // connect gives the sentry what becomes process 1's descriptors: nothing to
 // read on 0, our log on 1 and 2, the control stream on 3 and 4.
@@ -180,11 +196,21 @@ func (g *Guest) connect(sentry *child, stderr io.Writer, theirs *files) error {
 		return err
 	}
 	*theirs = append(*theirs, in, outWrite)
+	for _, p := range []*os.File{inWrite, outRead} {
+		// Payloads are megabytes. Where this is refused they take more turns.
+		if c, err := p.SyscallConn(); err == nil {
+			c.Control(func(fd uintptr) { unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeBytes) })
+		}
+	}
 	g.pipe = duplex{r: outRead, w: inWrite}
 	sentry.set("pass-fd", fmt.Sprintf("%d:3", sentry.give(in)))
 	sentry.set("pass-fd", fmt.Sprintf("%d:4", sentry.give(outWrite)))
 	return nil
 }
+
+// pipeBytes is how much of a message may be under way. An ordinary user may
+// have 64 MB in all his pipes: enough for a hundred guests.
+const pipeBytes = 256 << 10
 
 // fork starts both processes, or none.
 func (g *Guest) fork(f *forker) error {

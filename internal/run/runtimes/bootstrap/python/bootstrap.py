@@ -2,16 +2,19 @@
 
 Loads the function named by _HANDLER, then takes one event after another. What
 the function raises becomes the error document of the managed runtimes, so that
-clients see what they would see from Lambda. Needs Python 3.6 and imports as
-little as it can: every import is time in a cold start.
+clients see what they would see from Lambda. Needs Python 3.6, is started
+without the site module, and imports as little as it can: every import is time
+in a cold start.
 """
 
+import _socket  # socket's C half: its Python half would pull in selectors and more
+import builtins
 import io
 import json
 import os
-import socket
 import sys
 import time
+from _sitebuiltins import Quitter
 
 VERSION = "/2018-06-01/runtime/"
 TASK_ROOT = os.environ.get("LAMBDA_TASK_ROOT", "/var/task")
@@ -32,8 +35,9 @@ class Api:
 
     def __init__(self, address):
         host, _, port = address.rpartition(":")
-        self.socket = socket.create_connection((host, int(port)))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+        self.socket.connect((host, int(port)))
+        self.socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
         self.buffer = b""
         self.get_next = ("GET %sinvocation/next HTTP/1.1\r\nHost: %s\r\n\r\n" % (VERSION, address)).encode()
         self.host = address
@@ -142,6 +146,28 @@ class LambdaContext:
         return "LambdaContext([%s])" % ",".join("%s=%s" % (k, v) for k, v in vars(self).items() if not k.startswith("_"))
 
 
+class ManagedFinder:
+    """Finds the packages that come with Lambda's Python, where this machine has them.
+
+    Nothing else that happens to be installed here is importable: it would not
+    be there in Lambda either. Neither do .pth files run.
+    """
+
+    NAMES = frozenset(("boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six", "urllib3"))
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if path is not None or name not in cls.NAMES:
+            return None
+        version = "python%d.%d" % sys.version_info[:2]
+        places = [os.path.join(sys.prefix, "lib", version, "site-packages"),
+                  os.path.join("/usr/local/lib", version, "dist-packages"), "/usr/lib/python3/dist-packages"]
+        for finder in sys.meta_path:
+            if getattr(finder, "__name__", "") == "PathFinder":
+                return finder.find_spec(name, places)
+        return None
+
+
 class LoggingFinder:
     """Gives the root logger Lambda's handler when, and only when, the function imports logging."""
 
@@ -243,7 +269,7 @@ def stack(error):
     """The frames of error that are the function's own."""
     import traceback
     frames = [(f.filename, f.lineno, f.name, f.line) for f in traceback.extract_tb(error.__traceback__)]
-    while frames and (frames[0][0] == __file__ or frames[0][0].startswith("<frozen importlib")):
+    while frames and (frames[0][0] == main.__code__.co_filename or frames[0][0].startswith("<frozen importlib")):
         del frames[0]
     return ['  File "%s", line %s, in %s\n%s' % (f, n, where, "    %s\n" % line if line else "") for f, n, where, line in frames]
 
@@ -287,9 +313,8 @@ def main():
     api = Api(os.environ["AWS_LAMBDA_RUNTIME_API"])
     sys.path.insert(0, TASK_ROOT)
     sys.meta_path.insert(0, LoggingFinder)
-    if "logging" in sys.modules:  # a site hook imported it already
-        sys.meta_path.remove(LoggingFinder)
-        handle_logs(sys.modules["logging"])
+    sys.meta_path.append(ManagedFinder)
+    builtins.exit, builtins.quit = Quitter("exit", "Ctrl-D"), Quitter("quit", "Ctrl-D")
     try:
         function = load(os.environ.get("_HANDLER", ""))
     except Exception as e:
