@@ -228,13 +228,14 @@ func TestBoto(t *testing.T) {
 func pluginMirror(t *testing.T) string {
 	t.Helper()
 	home, _ := os.UserHomeDir()
-	for _, dir := range []string{os.Getenv("TF_PLUGIN_MIRROR"), os.Getenv("TF_PLUGIN_CACHE_DIR"), "/opt/tf-plugins", "/usr/share/terraform/plugins", "/usr/local/share/terraform/plugins",
+	for _, dir := range []string{os.Getenv("TF_PLUGIN_MIRROR"), os.Getenv("TF_PLUGIN_CACHE_DIR"), "/opt/*", "/usr/share/terraform/plugins", "/usr/local/share/terraform/plugins",
 		filepath.Join(home, ".terraform.d", "plugins"), filepath.Join(home, ".local", "share", "terraform", "plugins")} {
 		if dir == "" {
 			continue
 		}
-		if _, err := os.Stat(filepath.Join(dir, "registry.terraform.io", "hashicorp", "aws")); err == nil {
-			return dir
+		// A mirror has one folder per registry, then the provider's owner and name.
+		if found, _ := filepath.Glob(filepath.Join(dir, "registry.*", "hashicorp", "aws")); len(found) > 0 {
+			return filepath.Dir(filepath.Dir(filepath.Dir(found[0])))
 		}
 	}
 	lacking(t, "needs a directory with Terraform's AWS provider: set TF_PLUGIN_MIRROR")

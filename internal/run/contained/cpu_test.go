@@ -12,8 +12,11 @@ import (
 	"countersign/internal/run/runtest"
 )
 
+var byName map[string]int64
+
 // cpu sums utime+stime of this process and descendants, in ms.
 func cpu() (ms int64) {
+	byName = map[string]int64{}
 	parent := map[int]int{}
 	t := map[int]int64{}
 	ds, _ := filepath.Glob("/proc/[0-9]*/stat")
@@ -36,6 +39,8 @@ func cpu() (ms int64) {
 		for q := p; q > 1; q = parent[q] {
 			if q == os.Getpid() {
 				ms += t[p]
+				b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p))
+				byName[strings.SplitN(string(b), "\x00", 2)[0]] += t[p]
 				break
 			}
 		}
@@ -54,6 +59,7 @@ func TestCPU(t *testing.T) {
 			f.Invoke(`{}`)
 		}
 		a := cpu()
+		before := byName
 		began := time.Now()
 		n := 2000
 		best := time.Hour
@@ -63,6 +69,11 @@ func TestCPU(t *testing.T) {
 			best = min(best, time.Since(x))
 		}
 		fmt.Printf("%s: %d µs cpu/op, wall %v best %v\n", c.rt, (cpu()-a)*1000/int64(n), time.Since(began)/time.Duration(n), best)
+		for k, v := range byName {
+			if d := v - before[k]; d > 0 {
+				fmt.Printf("   cpu %s %d\n", k, d*1000/int64(n))
+			}
+		}
 		a = cpu()
 		time.Sleep(3 * time.Second)
 		fmt.Printf("idle: %d ms cpu in 3s\n", cpu()-a)

@@ -30,7 +30,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -104,8 +106,15 @@ func (d *Driver) acquire() (err error) {
 	if d.lock, err = d.private.OpenFile("lock", os.O_CREATE|os.O_RDWR, 0o600); err != nil {
 		return err
 	}
-	if err := unix.Flock(int(d.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := takeLock(d.lock); err != nil {
 		return fmt.Errorf("sandbox directory %s is in use: %w", d.cfg.Dir, err)
+	}
+	sockets, err := filepath.Glob(filepath.Join(d.cfg.Dir, "*.sock"))
+	if err != nil {
+		return err
+	}
+	for _, s := range sockets {
+		os.Remove(s) // of a process that was killed while it made one
 	}
 	if err := d.openPublic(); err != nil {
 		return err
@@ -113,6 +122,17 @@ func (d *Driver) acquire() (err error) {
 	d.groups = findGroups(d.cfg.Dir, d.cfg.Log)
 	d.forker = newForker()
 	return d.trial()
+}
+
+// takeLock locks f, waiting a little: what a killed process was just forking
+// may have its descriptors for a moment longer.
+func takeLock(f *os.File) (err error) {
+	for end := time.Now().Add(2 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil || time.Now().After(end) {
+			return err
+		}
+	}
 }
 
 // The link that remembers where the public directory is.

@@ -41,7 +41,6 @@ func (g *Guest) listen(dir *os.Root) (*os.File, error) {
 
 // connect binds fd to path, connects to it, and removes path.
 func connect(fd int, path string) (*unet.Socket, error) {
-	os.Remove(path) // what a process left that was killed in this very function
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
 		return nil, err
 	}
