@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"countersign/internal/sign"
 	"countersign/internal/store"
@@ -348,54 +349,120 @@ func TestCancelingFinishesWhatWasStarted(t *testing.T) {
 	})
 }
 
-// TestTwinsMakeOneObject has two nodes on one store work on the same jobs.
+// TestTwinsMakeOneObject has every job worked on by three attempts that walk
+// in step: all have signed before one stores its envelope, and all have an
+// envelope before one writes its object.
 func TestTwinsMakeOneObject(t *testing.T) {
 	t.Parallel()
-	st := storetest.Memory()
-	a := prepare(t, st)
-	a.start(t)
-	a.profile(t, "prod")
-	b := *a
-	ca := a.Authority()
-	var err error
-	b.Service, err = sign.Open(t.Context(), sign.Config{Store: twice{st}, Objects: a.objects, Authority: ca, Now: a.clock.now})
-	must(t, err)
-	t.Cleanup(b.Close)
-	var wg sync.WaitGroup
-	for i := range 16 {
-		wg.Go(func() {
-			r := a.request(zipped(t, "n", fmt.Sprint(i)), fmt.Sprintf("%d.zip", i))
-			j, err := b.StartJob(t.Context(), here, root, r)
-			if err != nil {
-				t.Error(err)
-				return
+	p := prepare(t, storetest.Memory())
+	steps := &barrier{size: twins}
+	p.objects = &broken{shelves: p.shelves,
+		open: func(bucket, _ string) error {
+			if bucket == "src" {
+				steps.wait()
 			}
-			j, err = a.AwaitJob(t.Context(), here, j.ID)
-			if err != nil || j.Status != sign.Succeeded || len(a.shelves.versions("dst", j.Target.Key)) != 1 {
-				t.Errorf("job %d: %s: %s, %v", i, j.Status, j.Reason, err)
-				return
-			}
-			checkSigned(t, a, j, a.shelves.versions("dst", j.Target.Key)[0])
-		})
+			return nil
+		},
+		put: func(string, string) error { steps.wait(); return nil },
 	}
-	wg.Wait()
+	p.store, p.workers = twinStore{p.store}, 1
+	p.start(t)
+	p.profile(t, "prod")
+	for i := range 8 {
+		j := p.sign(t, p.request(zipped(t, "n", fmt.Sprint(i)), fmt.Sprintf("%d.zip", i)))
+		vs := p.shelves.versions("dst", j.Target.Key)
+		if j.Status != sign.Succeeded || len(vs) != 1 {
+			t.Fatalf("got %s: %s, %d objects", j.Status, j.Reason, len(vs))
+		}
+		checkSigned(t, p, j, vs[0])
+	}
 }
 
-// twice gives every item to two workers at once, as a queue does that has
-// given up on the first too early.
-type twice struct{ store.Store }
+// TestALateTwinChangesNothing has one attempt hang while another finishes the
+// job, and then fail for a reason that is none any more.
+func TestALateTwinChangesNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := prepare(t, storetest.Memory())
+		var mu sync.Mutex
+		late := twins - 1
+		p.objects = &broken{shelves: p.shelves, open: func(bucket, _ string) error {
+			mu.Lock()
+			wait := bucket == "src" && late > 0
+			if wait {
+				late--
+			}
+			mu.Unlock()
+			if wait {
+				time.Sleep(time.Minute) // of the bubble
+			}
+			return nil
+		}}
+		p.store, p.workers = twinStore{p.store}, 1
+		must(t, p.open(t.Context(), t))
+		defer p.Close()
+		p.profile(t, "prod")
+		first := p.sign(t, p.request(hello(t), "app.zip"))
+		if first.Status != sign.Succeeded {
+			t.Fatalf("got %s: %s", first.Status, first.Reason)
+		}
+		p.shelves.remove("src", "app.zip")
+		p.clock.add(time.Minute)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if late != 0 {
+			t.Fatalf("%d twins never came", late)
+		}
+		again, err := p.Job(t.Context(), here, first.ID)
+		must(t, err)
+		if again.Status != sign.Succeeded || !again.Completed.Equal(first.Completed) {
+			t.Errorf("the late twin made it %s: %s at %s", again.Status, again.Reason, again.Completed)
+		}
+	})
+}
 
-func (s twice) Queue(ctx context.Context, name string) (store.Queue, error) {
+// twins is how many attempts a twinStore makes at once.
+const twins = 3
+
+// A barrier lets its callers go in groups of size.
+type barrier struct {
+	size int
+
+	mu   sync.Mutex
+	n    int           // waiting; guarded by mu
+	open chan struct{} // closed when the group is whole; guarded by mu
+}
+
+func (b *barrier) wait() {
+	b.mu.Lock()
+	if b.n == 0 {
+		b.open = make(chan struct{})
+	}
+	b.n++
+	open := b.open
+	if b.n == b.size {
+		b.n = 0
+		close(open)
+	}
+	b.mu.Unlock()
+	<-open
+}
+
+// twinStore gives every item to several workers at once, as a queue does that
+// has given up on the first too early.
+type twinStore struct{ store.Store }
+
+func (s twinStore) Queue(ctx context.Context, name string) (store.Queue, error) {
 	q, err := s.Store.Queue(ctx, name)
-	return twiceQueue{q}, err
+	return twinQueue{q}, err
 }
 
-type twiceQueue struct{ store.Queue }
+type twinQueue struct{ store.Queue }
 
-func (q twiceQueue) Work(ctx context.Context, n int, do func(context.Context, string, []byte) error) error {
+func (q twinQueue) Work(ctx context.Context, n int, do func(context.Context, string, []byte) error) error {
 	return q.Queue.Work(ctx, n, func(ctx context.Context, id string, item []byte) error {
 		var wg sync.WaitGroup
-		errs := make([]error, 3)
+		errs := make([]error, twins)
 		for i := range errs {
 			wg.Go(func() { errs[i] = do(ctx, id, item) })
 		}

@@ -301,24 +301,30 @@ func TestManyJobsAtOnce(t *testing.T) {
 
 func TestAForeignObjectInTheWayStays(t *testing.T) {
 	t.Parallel()
-	p := newPlatform(t)
-	other := p.sign(t, p.request(hello(t), "app.zip"))
-	for name, body := range map[string][]byte{
-		"rubbish":              []byte("rubbish"),
-		"nothing":              {},
-		"another job's object": p.shelves.versions("dst", other.Target.Key)[0],
-	} {
+	for _, name := range []string{"rubbish", "nothing", "another job's object", "an object of another platform"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := prepare(t, storetest.Memory())
-			p.objects = &broken{shelves: p.shelves, put: func(bucket, key string) error { // somebody is faster
-				if len(p.shelves.versions(bucket, key)) == 0 {
-					p.shelves.put(bucket, key, body)
-				}
-				return nil
-			}}
+			b := &broken{shelves: p.shelves}
+			p.objects = b
 			p.start(t)
 			p.profile(t, "prod")
+			body := []byte(name)
+			switch name {
+			case "nothing":
+				body = []byte{}
+			case "another job's object":
+				other := p.sign(t, p.request(hello(t), "app.zip"))
+				body = p.shelves.versions("dst", other.Target.Key)[0]
+			case "an object of another platform":
+				q := newPlatform(t)
+				other := q.sign(t, q.request(hello(t), "app.zip"))
+				body = q.shelves.versions("dst", other.Target.Key)[0]
+			}
+			b.put = func(bucket, key string) error { // somebody is faster
+				p.shelves.put(bucket, key, body)
+				return nil
+			}
 			j := p.sign(t, p.request(hello(t), "app.zip"))
 			if j.Status != sign.Failed || j.Reason != "The destination already has an object with the signed object's key." {
 				t.Errorf("got %s: %s", j.Status, j.Reason)

@@ -221,7 +221,7 @@ func (a *api) post(c *conn, r *request, t frame.Type, id string) {
 		c.reply(413, apiError("RequestEntityTooLarge", fmt.Sprintf("Exceeded maximum allowed payload size (%d bytes).", frame.MaxPayload)))
 		return
 	}
-	c.reply(202, []byte("{\"status\":\"OK\"}\n"))
+	c.accepted()
 }
 
 // clip bounds the runtime's word for an error; no real one is near this long.

@@ -29,12 +29,13 @@ type request struct {
 // A conn is one connection of the runtime. It takes requests one at a time:
 // what a client pipelines waits.
 type conn struct {
-	l    *loop
-	fd   int
-	in   []byte // received; in[:used] belongs to the request being read
-	out  []byte // to be sent
-	hang bool   // close when out is sent
-	full bool   // the socket took no more; EPOLLOUT is watched
+	l     *loop
+	fd    int
+	in    []byte // received; in[:used] belongs to the request being read
+	out   []byte // to be sent
+	later []byte // an answer that goes with the next one
+	hang  bool   // close when out is sent
+	full  bool   // the socket took no more; EPOLLOUT is watched
 
 	// Of the request being read.
 	req     request
@@ -340,18 +341,44 @@ func (c *conn) reply(status int, body []byte) {
 	c.done(append(b, body...))
 }
 
+// accepted answers a POST that was taken. A client that has sent its next
+// request already gets this answer together with that one's: nobody has to be
+// woken twice.
+func (c *conn) accepted() {
+	if len(c.in) > c.used && !c.req.close {
+		c.later = append(c.later, acceptedAnswer...)
+		c.forget()
+		return
+	}
+	c.reply(202, []byte(acceptedBody))
+}
+
+const (
+	acceptedBody   = "{\"status\":\"OK\"}\n"
+	acceptedAnswer = "HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n" + acceptedBody
+)
+
 // done sends the answer to the request under way and forgets the request.
 func (c *conn) done(answer []byte) {
 	if c.req.close {
 		c.hang = true
 	}
+	c.forget()
+	if len(c.later) > 0 {
+		answer = append(c.later, answer...)
+		c.later = nil
+	}
+	c.push(answer)
+}
+
+// forget drops the request under way from the buffer.
+func (c *conn) forget() {
 	n := copy(c.in, c.in[c.used:])
 	c.in = c.in[:n]
 	if n == 0 {
 		c.in = keep(c.in)
 	}
 	c.used, c.state, c.waiting = 0, readHead, false
-	c.push(answer)
 }
 
 // push sends b, now or when the client reads.
