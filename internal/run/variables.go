@@ -56,7 +56,7 @@ func (p *Pool) plan(ctx context.Context, f *Function, r *runtimes.Runtime, dir, 
 		spec: sandbox.Spec{
 			ID:       id,
 			Init:     []string{at(initPath), guest.Command},
-			Env:      []string{"PATH=/usr/bin:/bin"},
+			Env:      []string{guest.Variable},
 			Mounts:   mounts,
 			TmpBytes: int64(f.EphemeralMB) << 20,
 			Limits: sandbox.Limits{

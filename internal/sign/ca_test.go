@@ -386,6 +386,13 @@ func TestDamagedAuthorityIsRefused(t *testing.T) {
 		{"empty", "certificate", func(t *testing.T, dir string) { must(t, os.Truncate(filepath.Join(dir, "root.pem"), 0)) }},
 		// The handle was sealed for the other role, and does not open for this one.
 		{"the root's key for the intermediate", "unseal", func(t *testing.T, dir string) { swap(t, dir, "intermediate.pem", "root.pem") }},
+		{"another authority's key", "not a pair", func(t *testing.T, dir string) {
+			other := filepath.Join(t.TempDir(), "ca")
+			_, err := sign.OpenAuthority(t.Context(), sign.AuthorityConfig{Dir: other, Keys: sign.SealedKeys{Sealer: newBox(t, "test")}, Store: storetest.Memory()})
+			must(t, err)
+			must(t, os.Rename(filepath.Join(other, "intermediate.pem"), filepath.Join(dir, "other.pem")))
+			swap(t, dir, "intermediate.pem", "other.pem")
+		}},
 		{"the root for the intermediate", "unseal", func(t *testing.T, dir string) {
 			text, err := os.ReadFile(filepath.Join(dir, "root.pem"))
 			must(t, err)

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"countersign"
 	"countersign/internal/sign"
 	"countersign/internal/store"
 	"countersign/internal/store/storetest"
@@ -293,12 +294,14 @@ func TestResumedJobNeedsNoSource(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
-		left   int // steps of the first life
+		left   int                 // steps of the first life
+		after  func(object []byte) // what becomes of the object until then
 		status sign.JobStatus
 	}{
-		{"delivered", 5, sign.Succeeded},
-		{"staged only", 4, sign.Failed},
-		{"not staged", 3, sign.Failed},
+		{"delivered", 5, nil, sign.Succeeded},
+		{"delivered and altered", 5, func(object []byte) { object[40] ^= 1 }, sign.Failed}, // in the first body
+		{"staged only", 4, nil, sign.Failed},
+		{"not staged", 3, nil, sign.Failed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -309,14 +312,21 @@ func TestResumedJobNeedsNoSource(t *testing.T) {
 				r := p.request(hello(t), "app.zip")
 				p.live(t, &fuse{left: c.left}, &r)
 				p.shelves.remove("src", "app.zip")
+				objects := 0
+				for _, vs := range p.shelves.buckets["dst"].objects {
+					objects++
+					if c.after != nil {
+						c.after(vs[0].body)
+					}
+				}
 				must(t, p.open(t.Context(), t))
 				defer p.Close()
 				j := p.await(t, p.shelves.acks()[0])
 				if j.Status != c.status {
 					t.Errorf("got %s: %s, want %s", j.Status, j.Reason, c.status)
 				}
-				if want := map[sign.JobStatus]int{sign.Succeeded: 1}[c.status]; len(p.shelves.versions("dst", j.Target.Key)) != want {
-					t.Errorf("a %s job has another number of objects than %d", j.Status, want)
+				if got := len(p.shelves.versions("dst", j.Target.Key)); got != objects || objects == 0 && c.status == sign.Succeeded {
+					t.Errorf("a %s job has %d objects, and had %d", j.Status, got, objects)
 				}
 				if len(j.Envelope) != 0 {
 					t.Error("an ended job keeps its envelope")
@@ -365,7 +375,7 @@ func TestTwinsMakeOneObject(t *testing.T) {
 		},
 		put: func(string, string) error { steps.wait(); return nil },
 	}
-	p.store, p.workers = twinStore{p.store}, 1
+	p.store, p.workers, p.clock.tick = twinStore{p.store}, 1, time.Millisecond
 	p.start(t)
 	p.profile(t, "prod")
 	for i := range 8 {
@@ -374,8 +384,43 @@ func TestTwinsMakeOneObject(t *testing.T) {
 		if j.Status != sign.Succeeded || len(vs) != 1 {
 			t.Fatalf("got %s: %s, %d objects", j.Status, j.Reason, len(vs))
 		}
-		checkSigned(t, p, j, vs[0])
+		if st := checkSigned(t, p, j, vs[0]).Statement(); !st.SignedAt.Equal(j.SignedAt) {
+			t.Errorf("the object's signature is of %s, the one on record of %s", st.SignedAt, j.SignedAt)
+		}
 	}
+}
+
+// TestAVerdictOnAnOldStateIsNone has one attempt find the source gone after
+// another has signed it and before that one has written the object.
+func TestAVerdictOnAnOldStateIsNone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := prepare(t, storetest.Memory())
+		var mu sync.Mutex
+		opened := 0
+		p.objects = &broken{shelves: p.shelves,
+			open: func(bucket, _ string) error {
+				mu.Lock()
+				first := bucket != "src" || opened == 0
+				opened++
+				mu.Unlock()
+				if first {
+					return nil
+				}
+				time.Sleep(time.Minute) // of the bubble
+				return countersign.Errorf(countersign.NotFound, "gone")
+			},
+			put: func(string, string) error { time.Sleep(time.Hour); return nil },
+		}
+		p.store, p.workers = twinStore{p.store}, 1
+		must(t, p.open(t.Context(), t))
+		defer p.Close()
+		p.profile(t, "prod")
+		j := p.sign(t, p.request(hello(t), "app.zip"))
+		if vs := p.shelves.versions("dst", j.Target.Key); j.Status != sign.Succeeded || len(vs) != 1 {
+			t.Errorf("got %s: %s, %d objects", j.Status, j.Reason, len(vs))
+		}
+	})
 }
 
 // TestALateTwinChangesNothing has one attempt hang while another finishes the

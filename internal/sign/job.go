@@ -157,6 +157,9 @@ func (s *Service) again(ctx context.Context, sc Scope, who Caller, r JobRequest,
 		return Job{}, countersign.Errorf(countersign.Invalid, "The clientRequestToken was used before with different parameters.")
 	}
 	switch j, err := find(ctx, s.jobs, t.Job); {
+	case err == nil && j.Status == InProgress:
+		// The first request may have failed between the job and the queue.
+		return j, s.enqueue(ctx, j.key(), j.ID)
 	case err == nil:
 		return j, nil
 	case !errors.Is(err, store.ErrNotFound):
@@ -178,11 +181,28 @@ func (s *Service) create(ctx context.Context, j Job) (Job, error) {
 	case err != nil:
 		return Job{}, fmt.Errorf("start job %s: %w", j.ID, err)
 	}
-	// A crash here leaves a job that no worker knows: Open enqueues it.
+	// A crash here leaves a job that no worker knows: Open enqueues it. Without
+	// a crash, the caller learns that something is wrong, and the job that is
+	// there all the same goes its way.
 	if err := s.enqueue(ctx, j.key(), j.ID); err != nil {
+		go s.enqueueLater(j.key(), j.ID)
 		return Job{}, fmt.Errorf("start job: %w", err)
 	}
 	return j, nil
+}
+
+// enqueueLater tries until the queue takes the job or the service is closed.
+func (s *Service) enqueueLater(key, id string) {
+	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+		select {
+		case <-s.run.Done():
+			return
+		case <-time.After(wait):
+		}
+		if err := s.enqueue(s.run, key, id); err == nil {
+			return
+		}
+	}
 }
 
 func (s *Service) enqueue(ctx context.Context, key, id string) error {

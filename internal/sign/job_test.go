@@ -3,9 +3,11 @@ package sign_test
 import (
 	"archive/zip"
 	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"slices"
 	"strings"
@@ -362,6 +364,69 @@ func TestTroubleIsTriedAgain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestQueueTroubleLosesNoJob has the queue refuse a job whose document is
+// already there. Whether its client asks again or not, the job is done, once.
+func TestQueueTroubleLosesNoJob(t *testing.T) {
+	t.Parallel()
+	for _, retry := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			fault := &storetest.Fault{Match: "queue signwork put", N: 1}
+			p := prepare(t, fault.Wrap(storetest.Memory()))
+			p.start(t)
+			p.profile(t, "prod")
+			r := p.request(hello(t), "app.zip")
+			if _, err := p.StartJob(t.Context(), here, root, r); !errors.Is(err, storetest.ErrFault) {
+				t.Fatalf("got %v, want the queue's refusal", err)
+			}
+			js, _, err := p.Jobs(here, sign.JobFilter{}, sign.PageRequest{})
+			must(t, err)
+			if len(js) != 1 {
+				t.Fatalf("got %d jobs, want the one that was recorded", len(js))
+			}
+			if retry {
+				j, err := p.StartJob(t.Context(), here, root, r)
+				must(t, err)
+				if j.ID != js[0].ID {
+					t.Errorf("got job %s, want %s", j.ID, js[0].ID)
+				}
+				synctest.Wait() // no time passes: the retry alone must do
+				if j, _ = p.Job(t.Context(), here, j.ID); j.Status != sign.Succeeded {
+					t.Errorf("after the retry: %s: %s", j.Status, j.Reason)
+				}
+			}
+			if j := p.await(t, js[0].ID); j.Status != sign.Succeeded || p.shelves.puts != 1 {
+				t.Errorf("got %s: %s, %d objects", j.Status, j.Reason, p.shelves.puts)
+			}
+		})
+	}
+}
+
+// latest ignores the version it is asked for.
+type latest struct{ *shelves }
+
+func (l latest) Open(ctx context.Context, as sign.Caller, bucket, key, _ string) (io.ReadCloser, sign.ObjectInfo, error) {
+	return l.shelves.Open(ctx, as, bucket, key, "")
+}
+
+func TestAnotherVersionIsNotSigned(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := prepare(t, storetest.Memory())
+		p.objects = latest{p.shelves}
+		p.start(t)
+		p.profile(t, "prod")
+		r := p.request(hello(t), "app.zip")
+		p.shelves.put("src", "app.zip", zipped(t, "evil", "code"))
+		j, err := p.StartJob(t.Context(), here, root, r)
+		must(t, err)
+		synctest.Wait()
+		p.clock.add(2 * time.Hour)
+		if j = p.await(t, j.ID); j.Status != sign.Failed || p.shelves.puts != 0 {
+			t.Errorf("got %s: %s, %d objects", j.Status, j.Reason, p.shelves.puts)
+		}
+	})
 }
 
 func TestTroubleWithoutEndFailsTheJob(t *testing.T) {

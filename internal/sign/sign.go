@@ -59,7 +59,8 @@ type Service struct {
 	tokens   *store.Docs[token]
 	queue    store.Queue
 
-	stop    context.CancelFunc // ends the workers
+	run     context.Context    // the service's life
+	stop    context.CancelFunc // ends it
 	workers sync.WaitGroup
 }
 
@@ -100,10 +101,9 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 		s.closeDocs()
 		return nil, fmt.Errorf("open signing: %w", err)
 	}
-	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.stop = stop
+	s.run, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	s.workers.Go(func() {
-		if err := s.queue.Work(run, n, s.work); err != nil && run.Err() == nil {
+		if err := s.queue.Work(s.run, n, s.work); err != nil && s.run.Err() == nil {
 			s.log.Error("signing workers stopped", "err", err)
 		}
 	})

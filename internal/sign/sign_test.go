@@ -56,10 +56,11 @@ func (b box) Unseal(purpose string, sealed []byte) ([]byte, error) {
 	return b.aead.Open(nil, nil, sealed, []byte(purpose))
 }
 
-// A clock stands still until it is told otherwise.
+// A clock stands still until it is told otherwise, or given a tick.
 type clock struct {
-	mu sync.Mutex
-	t  time.Time // guarded by mu
+	mu   sync.Mutex
+	t    time.Time     // guarded by mu
+	tick time.Duration // added at every look; guarded by mu
 }
 
 func newClock() *clock { return &clock{t: time.Date(2026, 9, 28, 9, 19, 26, 806_543_210, time.UTC)} }
@@ -67,6 +68,7 @@ func newClock() *clock { return &clock{t: time.Date(2026, 9, 28, 9, 19, 26, 806_
 func (c *clock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.t = c.t.Add(c.tick)
 	return c.t
 }
 

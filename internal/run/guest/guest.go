@@ -28,6 +28,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
 )
 
@@ -37,13 +38,25 @@ const (
 	controlOut = 4
 )
 
-// Command is the one argument that makes the program an init: "init".
-const Command = "init"
+// What makes a process an init: its one argument, and a variable, so that a
+// person who types the argument gets an ordinary answer.
+const (
+	Command  = "init"
+	Variable = "COUNTERSIGN_GUEST=1"
+)
+
+// An init starts here, before the packages that come after this one in the
+// order of initialisation (the language's: by import path, dependencies
+// first), which is most of what the platform's binary links. They are worth
+// tens of milliseconds of every cold start, and the init needs none of them.
+func init() { Reexec() }
 
 // Reexec runs the init and does not return, when this process was started to
-// be one. Otherwise it returns at once. It belongs at the very start of main.
+// be one. Otherwise it returns at once. A program that links this package has
+// no need to call it, and may, to say so.
 func Reexec() {
-	if len(os.Args) == 2 && os.Args[1] == Command {
+	name, value, _ := strings.Cut(Variable, "=")
+	if len(os.Args) == 2 && os.Args[1] == Command && os.Getenv(name) == value {
 		serve()
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +21,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"countersign/internal/run/sandbox"
 )
@@ -32,7 +35,13 @@ type Driver struct {
 }
 
 // New returns a Driver with no guests.
-func New() *Driver { return &Driver{guests: make(map[*guest]struct{})} }
+func New() *Driver {
+	// What we were started with ourselves, a shell's descriptors for instance,
+	// is not for guests. Go's own are marked already. Kernels before 5.11 do
+	// not know the call; then guests inherit what we did.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+	return &Driver{guests: make(map[*guest]struct{})}
+}
 
 // Name is "process".
 func (d *Driver) Name() string { return "process" }
@@ -75,7 +84,7 @@ func (d *Driver) Start(ctx context.Context, s sandbox.Spec) (sandbox.Guest, erro
 		return nil, fmt.Errorf("start guest %s: %w", s.ID, err)
 	}
 	c := exec.Command(s.Init[0], s.Init[1:]...)
-	c.Env = s.Env
+	c.Env = append([]string{}, s.Env...) // not nil, which would mean ours
 	c.Dir = "/"
 	c.Stdout, c.Stderr = s.Stderr, s.Stderr
 	c.ExtraFiles = []*os.File{toIn, fromOut} // descriptors 3 and 4

@@ -1,3 +1,8 @@
+// Go's runtime would keep the host's cgroup files open in guests that see
+// them, and Descriptors would count those.
+//
+//go:debug containermaxprocs=0
+
 // Command probe is process 1 of the guests that package sandboxtest starts.
 //
 // It does what it is told over its control stream, one [Ask] after another,
