@@ -114,8 +114,8 @@ func TestPublish(t *testing.T) {
 	before := f.settled(t, "hello")
 
 	v1, err := f.Publish(t.Context(), here, "hello", Publication{})
-	if err != nil || v1.Number != 1 || v1.State != Active {
-		t.Fatalf("got %d %s %v, want version 1, Active", v1.Number, v1.State, err)
+	if err != nil || v1.Number != 1 || v1.State != Active || v1.Update != Successful {
+		t.Fatalf("got %d %s/%s %v, want version 1, Active/Successful", v1.Number, v1.State, v1.Update, err)
 	}
 	after := f.settled(t, "hello")
 	if after.Revision == before.Revision || v1.Revision == after.Revision {
@@ -149,6 +149,30 @@ func TestPublish(t *testing.T) {
 	v3, err := f.Publish(t.Context(), here, "hello", Publication{})
 	if err != nil || v3.Number != 3 {
 		t.Errorf("after deleting version 2 got %d %v, want 3", v3.Number, err)
+	}
+}
+
+// TestPublishWithUpdate: the version is Pending until what it froze has settled.
+func TestPublishWithUpdate(t *testing.T) {
+	t.Parallel()
+	gate := make(chan struct{}, 4)
+	gate <- struct{}{}
+	f := open(t, storetest.Memory(), func(context.Context, Version) error { <-gate; return nil })
+	f.create(t, "hello")
+	f.settled(t, "hello")
+	if _, err := f.UpdateCode(t.Context(), here, "hello", "", admitted(t, "two"), ""); err != nil {
+		t.Fatal(err)
+	}
+	v, err := f.PublishUnsettled(t.Context(), here, "hello")
+	if err != nil || v.Number != 1 || v.State != Pending || v.Update != "" {
+		t.Fatalf("got %d %s/%s %v, want version 1, Pending", v.Number, v.State, v.Update, err)
+	}
+	close(gate)
+	if l := f.settled(t, "hello"); l.State != Active || l.Update != Successful {
+		t.Errorf("$LATEST is %s/%s", l.State, l.Update)
+	}
+	if v, err := f.Version(here, "hello", 1); err != nil || v.State != Active || v.Update != Successful {
+		t.Errorf("version 1 is %s/%s %v", v.State, v.Update, err)
 	}
 }
 

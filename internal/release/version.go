@@ -56,8 +56,11 @@ func (fs *Functions) publish(ctx context.Context, s Scope, name string, p Public
 		if p.Description != nil {
 			v.Settings.Description = *p.Description
 		}
-		// A version is born with what $LATEST is: it runs when that runs.
-		v.Update = ""
+		// A version is born with what $LATEST is; where that is still under
+		// way, the version settles with it.
+		if !l.settled() {
+			v.State, v.Update = Pending, ""
+		}
 
 		key := versionKey(s, name, v.Number)
 		_, err = fs.versions.Create(ctx, key, v)

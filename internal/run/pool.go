@@ -69,7 +69,10 @@ type Config struct {
 	// InitLimit is how long a runtime may take to start before it is started
 	// again on the invocation's own time; 0 is Lambda's 10 seconds.
 	InitLimit time.Duration
-	Log       *slog.Logger // nil discards
+	// QueueLimit is how long an event waits for an environment when there can
+	// be no more of them; 0 is 10 seconds. Then it is throttled.
+	QueueLimit time.Duration
+	Log        *slog.Logger // nil discards
 }
 
 // A Pool runs functions. Safe for concurrent use.
@@ -84,6 +87,7 @@ type Pool struct {
 	mu     sync.Mutex // never held while talking to a sandbox
 	groups map[key]*group
 	latest map[string]key // by ARN and version: the revision asked for last
+	hungry []order        // wait for a place, in the order they came
 	count  int            // environments starting, living and ending
 	active int            // invocations under way
 	closed bool
@@ -138,6 +142,9 @@ func New(cfg Config) (*Pool, error) {
 	if cfg.InitLimit == 0 {
 		cfg.InitLimit = 10 * time.Second
 	}
+	if cfg.QueueLimit == 0 {
+		cfg.QueueLimit = 10 * time.Second
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -185,9 +192,13 @@ func (p *Pool) Invoke(ctx context.Context, adm admit.Admission, f Function, req 
 		return nil, fmt.Errorf("invoke %s: a function needs a time limit and a memory size", f.Name)
 	}
 	p.mu.Lock()
-	if p.closed {
+	switch {
+	case p.closed:
 		p.mu.Unlock()
 		return nil, errClosed
+	case p.active >= maxActive:
+		p.mu.Unlock()
+		return nil, errFull
 	}
 	p.active++
 	p.mu.Unlock()
@@ -214,6 +225,10 @@ func (p *Pool) Invoke(ctx context.Context, adm admit.Admission, f Function, req 
 	}
 	return nil, fmt.Errorf("invoke %s: %d environments in a row could not take the event", f.Name, tries)
 }
+
+// maxActive bounds the invocations under way or waiting: an account's default
+// concurrency.
+const maxActive = 1000
 
 var errClosed = countersign.Errorf(countersign.Throttled, "the server is stopping")
 

@@ -34,36 +34,84 @@ func (p *Pool) take(ctx context.Context, adm admit.Admission, f *Function) (*env
 		p.mu.Unlock()
 		return w, nil
 	}
-	if !p.place(g) {
-		p.tidy(k, g)
-		p.mu.Unlock()
-		return nil, countersign.Errorf(countersign.Throttled, "Rate Exceeded.")
-	}
 	w := &waiter{ready: make(chan turn, 1)}
 	g.waiting = append(g.waiting, w)
-	g.starting++
-	p.count++
-	p.work.Go(func() { p.start(k, g, adm, *f) })
+	p.hungry = append(p.hungry, order{k, g, adm, f, time.Now()})
+	p.feed()
 	p.mu.Unlock()
 
-	select {
-	case t := <-w.ready:
-		return t.env, t.err
-	case <-ctx.Done():
-	}
-	p.mu.Lock()
-	i := slices.Index(g.waiting, w)
-	if i >= 0 {
-		g.waiting = slices.Delete(g.waiting, i, i+1)
+	return p.await(ctx, k, g, w)
+}
+
+// await waits until w is served. QueueLimit is for those who have no start
+// under way: a start takes the time it takes.
+func (p *Pool) await(ctx context.Context, k key, g *group, w *waiter) (*environment, error) {
+	timer := time.NewTimer(p.cfg.QueueLimit)
+	defer timer.Stop()
+	for {
+		var err error
+		select {
+		case t := <-w.ready:
+			return t.env, t.err
+		case <-timer.C:
+			err = errFull
+		case <-ctx.Done():
+			err = fmt.Errorf("wait for an environment: %w", context.Cause(ctx))
+		}
+		p.mu.Lock()
+		i := slices.Index(g.waiting, w)
+		if err == errFull && i >= 0 && i < g.starting {
+			p.mu.Unlock()
+			timer.Reset(p.cfg.QueueLimit)
+			continue
+		}
+		if i >= 0 {
+			g.waiting = slices.Delete(g.waiting, i, i+1)
+			p.tidy(k, g)
+		}
 		p.mu.Unlock()
-		return nil, fmt.Errorf("wait for an environment of %s: %w", f.Name, context.Cause(ctx))
+		if i >= 0 {
+			return nil, err
+		}
+		t := <-w.ready // it was being served just then
+		if err == errFull {
+			return t.env, t.err
+		}
+		if t.env != nil {
+			p.giveBack(t.env, keep)
+		}
+		return nil, err
 	}
-	p.mu.Unlock()
-	t := <-w.ready // it was being served just then
-	if t.env != nil {
-		p.giveBack(t.env, keep)
+}
+
+var errFull = countersign.Errorf(countersign.Throttled, "Rate Exceeded.")
+
+// An order is for one environment more.
+type order struct {
+	k   key
+	g   *group
+	adm admit.Admission
+	f   *Function
+
+	since time.Time
+}
+
+// feed starts what was ordered, first come first served, as far as there is
+// place. An order whose waiter was served meanwhile is dropped. The caller
+// holds p.mu.
+func (p *Pool) feed() {
+	for len(p.hungry) > 0 {
+		o := p.hungry[0]
+		if len(o.g.waiting) > o.g.starting {
+			if !p.place(o.g) {
+				return
+			}
+			o.g.starting++
+			p.count++
+			p.work.Go(func() { p.start(o) })
+		}
+		p.hungry = p.hungry[1:]
 	}
-	return nil, fmt.Errorf("wait for an environment of %s: %w", f.Name, context.Cause(ctx))
 }
 
 // place makes sure one more environment may be started, if need be by ending
@@ -89,7 +137,8 @@ func (p *Pool) place(mine *group) bool {
 }
 
 // start starts one environment and gives it to whoever has waited longest.
-func (p *Pool) start(k key, g *group, adm admit.Admission, f Function) {
+func (p *Pool) start(o order) {
+	g := o.g
 	var w *environment
 	var err error
 	select {
@@ -98,7 +147,7 @@ func (p *Pool) start(k key, g *group, adm admit.Admission, f Function) {
 		needed := len(g.waiting) > 0 // else those who waited were served meanwhile
 		p.mu.Unlock()
 		if needed {
-			w, err = p.newEnvironment(p.live, k, g, adm, f)
+			w, err = p.newEnvironment(p.live, o.k, g, o.adm, *o.f)
 		}
 		<-p.starts
 	case <-p.live.Done():
@@ -112,13 +161,19 @@ func (p *Pool) start(k key, g *group, adm admit.Admission, f Function) {
 		p.offer(g, w) // one that failed or died meanwhile as well: somebody has to hear of it
 		return
 	}
-	p.count--
-	p.quiet.Broadcast()
+	p.gone()
 	if err != nil && len(g.waiting) > 0 {
 		g.waiting[0].ready <- turn{err: err}
 		g.waiting = g.waiting[1:]
 	}
-	p.tidy(k, g)
+	p.tidy(o.k, g)
+}
+
+// gone counts one environment less. The caller holds p.mu.
+func (p *Pool) gone() {
+	p.count--
+	p.quiet.Broadcast()
+	p.feed()
 }
 
 // A fate is what becomes of an environment after an invocation.
@@ -136,7 +191,7 @@ func (p *Pool) giveBack(w *environment, next fate) {
 	defer p.mu.Unlock()
 	g := w.group
 	switch {
-	case next == discard || w.dead:
+	case next == discard || w.dead || p.starving(g):
 		p.end(g, w)
 	case next == aside:
 		if w.back { // it came back before we got here
@@ -164,6 +219,22 @@ func (p *Pool) offer(g *group, w *environment) {
 	}
 	w.idleSince = time.Now()
 	g.idle = append(g.idle, w)
+	p.feed() // somebody may need its place more
+}
+
+// starveAfter is how long another function waits for its first place before
+// one is taken from a function that has events for it: long, as the exchange
+// costs a cold start.
+const starveAfter = time.Second
+
+// starving reports whether somebody other than g has waited too long for a
+// place. The caller holds p.mu.
+func (p *Pool) starving(g *group) bool {
+	if len(p.hungry) == 0 {
+		return false
+	}
+	o := p.hungry[0]
+	return o.g != g && o.g.live+o.g.starting == 0 && len(o.g.waiting) > 0 && time.Since(o.since) > starveAfter
 }
 
 // cameBack is told by w's reader that the runtime asks for work again.
@@ -216,8 +287,7 @@ func (p *Pool) end(g *group, w *environment) {
 	p.work.Go(func() {
 		w.close()
 		p.mu.Lock()
-		p.count--
-		p.quiet.Broadcast()
+		p.gone()
 		p.mu.Unlock()
 	})
 }

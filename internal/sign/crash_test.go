@@ -312,6 +312,7 @@ func TestResumedJobNeedsNoSource(t *testing.T) {
 				r := p.request(hello(t), "app.zip")
 				p.live(t, &fuse{left: c.left}, &r)
 				p.shelves.remove("src", "app.zip")
+				p.clock.add(10 * time.Minute)
 				objects := 0
 				for _, vs := range p.shelves.buckets["dst"].objects {
 					objects++
@@ -390,8 +391,9 @@ func TestTwinsMakeOneObject(t *testing.T) {
 	}
 }
 
-// TestAVerdictOnAnOldStateIsNone has one attempt find the source gone after
-// another has signed it and before that one has written the object.
+// TestAVerdictOnAnOldStateIsNone has attempts find the source gone while
+// another, which has signed it, is still writing the object: attempts that
+// began before the signature, and attempts that began after.
 func TestAVerdictOnAnOldStateIsNone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -410,7 +412,7 @@ func TestAVerdictOnAnOldStateIsNone(t *testing.T) {
 				time.Sleep(time.Minute) // of the bubble
 				return countersign.Errorf(countersign.NotFound, "gone")
 			},
-			put: func(string, string) error { time.Sleep(time.Hour); return nil },
+			put: func(string, string) error { time.Sleep(4 * time.Minute); return nil },
 		}
 		p.store, p.workers = twinStore{p.store}, 1
 		must(t, p.open(t.Context(), t))

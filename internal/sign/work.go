@@ -15,6 +15,11 @@ import (
 // fails. The clients' own waiters give up after 500 seconds.
 const patience = time.Hour
 
+// settle is how long after a signature the job's source being gone says nothing
+// yet: another attempt may be writing the object from what it read before. It
+// gives up after half of that.
+const settle = 10 * time.Minute
+
 // succeeded is the reason of a job that did, in AWS's words.
 const succeeded = "Signing Succeeded"
 
@@ -72,6 +77,9 @@ func (s *Service) attempt(ctx context.Context, j *Job) error {
 	}
 	a, sp, err := s.source(ctx, *j)
 	if err != nil {
+		if staged && s.now().Sub(j.SignedAt) < settle {
+			return fmt.Errorf("too early to tell: %v", err) // no verdict, whatever err is
+		}
 		return err
 	}
 	defer sp.Close()
@@ -163,7 +171,9 @@ func (s *Service) deliver(ctx context.Context, j Job, a *countersign.Archive, si
 	if err := a.WriteSigned(out, j.Envelope); err != nil {
 		return fmt.Errorf("write signed archive: %w", err)
 	}
-	err := s.objects.PutIfAbsent(ctx, j.Invoker, j.Target.Bucket, j.Target.Key, out.Reader(), out.size)
+	short, cancel := context.WithTimeout(ctx, settle/2)
+	defer cancel()
+	err := s.objects.PutIfAbsent(short, j.Invoker, j.Target.Bucket, j.Target.Key, out.Reader(), out.size)
 	switch {
 	case err == nil:
 		return nil

@@ -196,10 +196,36 @@ func (c *Cache) unpack(ctx context.Context, d countersign.Digest, dir string) (s
 	if err := a.Unpack(ctx, tmp); err != nil {
 		return 0, fmt.Errorf("unpack: %w", err)
 	}
+	if err := widen(tmp); err != nil {
+		return 0, fmt.Errorf("unpack: %w", err)
+	}
 	if err := os.Rename(tmp, dir); err != nil {
 		return 0, err
 	}
 	return a.Unpacked(), nil
+}
+
+// widen lets everybody read what its owner may, and enter and execute what its
+// owner may: a function runs as nobody's user. Lambda does not, and answers a
+// zip made by Python's writestr (0600) with "Permission denied" at the first
+// call; a mode that locks the function out of its own code protects nothing
+// here, where nobody else sees the folder. See docs/rationale.md.
+func widen(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.Type()&fs.ModeSymlink != 0 {
+			return err
+		}
+		fi, err := d.Info()
+		if err != nil {
+			return err
+		}
+		mode := fi.Mode().Perm()
+		owner := mode & 0o500
+		if wide := mode | owner>>3 | owner>>6; wide != mode {
+			return os.Chmod(path, wide)
+		}
+		return nil
+	})
 }
 
 // removeAll is os.RemoveAll for a tree whose folders may be read-only: an
