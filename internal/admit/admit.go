@@ -228,11 +228,14 @@ func (g *Gate) Admit(ctx context.Context, req Request) (Admission, error) {
 		rec.Unpacked += e.Size
 	}
 
-	switch s.evidence, err = countersign.Verify(ctx, a, g.trust); {
-	case err == nil:
-	case errors.Is(err, countersign.ErrUnsigned):
+	s.evidence, err = countersign.Verify(ctx, a, g.trust)
+	if errors.Is(err, countersign.ErrUnsigned) {
+		// Nobody has read the bodies yet. They have to be what the directory
+		// says, signed or not.
 		s.unsigned = true
-	default:
+		_, err = a.Digests(ctx)
+	}
+	if err != nil {
 		var r *countersign.Refusal
 		if !errors.As(err, &r) {
 			return Admission{}, fmt.Errorf("verify artifact %s: %w", req.Artifact, err)

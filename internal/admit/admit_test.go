@@ -115,6 +115,8 @@ func TestAdmit(t *testing.T) {
 	good := ours.sign(t, plain, version)
 	flipped := bytes.Clone(good)
 	flipped[45] ^= 1
+	unsignedFlipped := bytes.Clone(plain)
+	unsignedFlipped[45] ^= 1
 	// The same signature over another archive: the replay.
 	replayed := func() []byte {
 		ar, err := countersign.OpenArchive(bytes.NewReader(good), int64(len(good)), countersign.Limits{})
@@ -166,6 +168,7 @@ func TestAdmit(t *testing.T) {
 		{"another root", theirs.sign(t, plain, version), signedAt, nil, []string{version}, warned(integrity), no(integrity), no(integrity)},
 		{"replayed on another archive", replayed, signedAt, nil, []string{version}, warned(integrity), no(integrity), no(integrity)},
 		{"one bit flipped", flipped, signedAt, nil, []string{version}, no(archive), no(integrity, archive), no(integrity, archive)},
+		{"unsigned and one bit flipped", unsignedFlipped, signedAt, nil, []string{version}, no(archive), no(archive), no(archive)},
 		{"not a zip", []byte("hello"), signedAt, nil, []string{version}, no(archive), no(archive), no(archive)},
 		{"empty", nil, signedAt, nil, []string{version}, no(archive), no(archive), no(archive)},
 	} {

@@ -362,67 +362,84 @@ func TestCancelingFinishesWhatWasStarted(t *testing.T) {
 
 // TestTwinsMakeOneObject has every job worked on by three attempts that walk
 // in step: all have signed before one stores its envelope, and all have an
-// envelope before one writes its object.
+// envelope before one writes its object. The last to store is not the first
+// to write.
 func TestTwinsMakeOneObject(t *testing.T) {
-	t.Parallel()
-	p := prepare(t, storetest.Memory())
-	steps := &barrier{size: twins}
-	p.objects = &broken{shelves: p.shelves,
-		open: func(bucket, _ string) error {
-			if bucket == "src" {
-				steps.wait()
-			}
-			return nil
-		},
-		put: func(string, string) error { steps.wait(); return nil },
-	}
-	p.store, p.workers, p.clock.tick = twinStore{p.store}, 1, time.Millisecond
-	p.start(t)
-	p.profile(t, "prod")
-	for i := range 8 {
-		j := p.sign(t, p.request(zipped(t, "n", fmt.Sprint(i)), fmt.Sprintf("%d.zip", i)))
-		vs := p.shelves.versions("dst", j.Target.Key)
-		if j.Status != sign.Succeeded || len(vs) != 1 {
-			t.Fatalf("got %s: %s, %d objects", j.Status, j.Reason, len(vs))
-		}
-		if st := checkSigned(t, p, j, vs[0]).Statement(); !st.SignedAt.Equal(j.SignedAt) {
-			t.Errorf("the object's signature is of %s, the one on record of %s", st.SignedAt, j.SignedAt)
-		}
-	}
-}
-
-// TestAVerdictOnAnOldStateIsNone has attempts find the source gone while
-// another, which has signed it, is still writing the object: attempts that
-// began before the signature, and attempts that began after.
-func TestAVerdictOnAnOldStateIsNone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := prepare(t, storetest.Memory())
-		var mu sync.Mutex
-		opened := 0
+		var steps barrier
 		p.objects = &broken{shelves: p.shelves,
 			open: func(bucket, _ string) error {
-				mu.Lock()
-				first := bucket != "src" || opened == 0
-				opened++
-				mu.Unlock()
-				if first {
-					return nil
+				if bucket == "src" {
+					steps.wait()
 				}
-				time.Sleep(time.Minute) // of the bubble
-				return countersign.Errorf(countersign.NotFound, "gone")
+				return nil
 			},
-			put: func(string, string) error { time.Sleep(4 * time.Minute); return nil },
+			put: func(string, string) error { steps.wait(); return nil },
 		}
-		p.store, p.workers = twinStore{p.store}, 1
+		p.store, p.workers, p.clock.tick = twinStore{p.store, 0}, 1, time.Millisecond
 		must(t, p.open(t.Context(), t))
 		defer p.Close()
 		p.profile(t, "prod")
-		j := p.sign(t, p.request(hello(t), "app.zip"))
-		if vs := p.shelves.versions("dst", j.Target.Key); j.Status != sign.Succeeded || len(vs) != 1 {
-			t.Errorf("got %s: %s, %d objects", j.Status, j.Reason, len(vs))
+		for i := range 8 {
+			j := p.sign(t, p.request(zipped(t, "n", fmt.Sprint(i)), fmt.Sprintf("%d.zip", i)))
+			vs := p.shelves.versions("dst", j.Target.Key)
+			if j.Status != sign.Succeeded || len(vs) != 1 {
+				t.Fatalf("got %s: %s, %d objects", j.Status, j.Reason, len(vs))
+			}
+			if st := checkSigned(t, p, j, vs[0]).Statement(); !st.SignedAt.Equal(j.SignedAt) {
+				t.Errorf("the object's signature is of %s, the one on record of %s", st.SignedAt, j.SignedAt)
+			}
 		}
 	})
+}
+
+// TestAVerdictOnAnOldStateIsNone has attempts find the source gone while
+// another, which has signed it, is still writing the object.
+func TestAVerdictOnAnOldStateIsNone(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		delay time.Duration // between the attempts' beginnings
+	}{{"attempts that began before the signature", 0}, {"attempts that began after it", time.Second}} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := prepare(t, storetest.Memory())
+				var steps barrier
+				var mu sync.Mutex
+				opened := 0
+				p.objects = &broken{shelves: p.shelves,
+					open: func(bucket, _ string) error {
+						if bucket != "src" {
+							return nil
+						}
+						if c.delay == 0 {
+							steps.wait() // all have read that there is no envelope
+						}
+						mu.Lock()
+						opened++
+						first := opened == 1
+						mu.Unlock()
+						if first {
+							return nil
+						}
+						time.Sleep(time.Minute) // of the bubble
+						return countersign.Errorf(countersign.NotFound, "gone")
+					},
+					put: func(string, string) error { time.Sleep(4 * time.Minute); return nil },
+				}
+				p.store, p.workers = twinStore{p.store, c.delay}, 1
+				must(t, p.open(t.Context(), t))
+				defer p.Close()
+				p.profile(t, "prod")
+				j := p.sign(t, p.request(hello(t), "app.zip"))
+				if vs := p.shelves.versions("dst", j.Target.Key); j.Status != sign.Succeeded || len(vs) != 1 {
+					t.Errorf("got %s: %s, %d objects", j.Status, j.Reason, len(vs))
+				}
+			})
+		})
+	}
 }
 
 // TestALateTwinChangesNothing has one attempt hang while another finishes the
@@ -445,7 +462,7 @@ func TestALateTwinChangesNothing(t *testing.T) {
 			}
 			return nil
 		}}
-		p.store, p.workers = twinStore{p.store}, 1
+		p.store, p.workers = twinStore{p.store, 0}, 1
 		must(t, p.open(t.Context(), t))
 		defer p.Close()
 		p.profile(t, "prod")
@@ -471,10 +488,9 @@ func TestALateTwinChangesNothing(t *testing.T) {
 // twins is how many attempts a twinStore makes at once.
 const twins = 3
 
-// A barrier lets its callers go in groups of size.
+// A barrier lets its callers go in groups of twins, the last to come a
+// moment after the others: bubbles only.
 type barrier struct {
-	size int
-
 	mu   sync.Mutex
 	n    int           // waiting; guarded by mu
 	open chan struct{} // closed when the group is whole; guarded by mu
@@ -486,32 +502,44 @@ func (b *barrier) wait() {
 		b.open = make(chan struct{})
 	}
 	b.n++
-	open := b.open
-	if b.n == b.size {
+	open, last := b.open, b.n == twins
+	if last {
 		b.n = 0
-		close(open)
 	}
 	b.mu.Unlock()
+	if last {
+		close(open)
+		time.Sleep(time.Millisecond)
+	}
 	<-open
 }
 
 // twinStore gives every item to several workers at once, as a queue does that
 // has given up on the first too early.
-type twinStore struct{ store.Store }
+type twinStore struct {
+	store.Store
+	delay time.Duration // between the workers' beginnings
+}
 
 func (s twinStore) Queue(ctx context.Context, name string) (store.Queue, error) {
 	q, err := s.Store.Queue(ctx, name)
-	return twinQueue{q}, err
+	return twinQueue{q, s.delay}, err
 }
 
-type twinQueue struct{ store.Queue }
+type twinQueue struct {
+	store.Queue
+	delay time.Duration
+}
 
 func (q twinQueue) Work(ctx context.Context, n int, do func(context.Context, string, []byte) error) error {
 	return q.Queue.Work(ctx, n, func(ctx context.Context, id string, item []byte) error {
 		var wg sync.WaitGroup
 		errs := make([]error, twins)
 		for i := range errs {
-			wg.Go(func() { errs[i] = do(ctx, id, item) })
+			wg.Go(func() {
+				time.Sleep(time.Duration(i) * q.delay) // of the bubble
+				errs[i] = do(ctx, id, item)
+			})
 		}
 		wg.Wait()
 		return errors.Join(errs...)

@@ -185,7 +185,7 @@ def h(e, c):
 
 func throttlesAtTheCap(t *testing.T, k Kind) {
 	needs(t, pythonRuntime)
-	f := New(t, k, func(c *run.Config) { c.MaxEnvironments = 1 }).Deploy(pythonRuntime, "a.h", counter)
+	f := New(t, k, func(c *run.Config) { c.MaxEnvironments, c.QueueLimit = 1, 50*time.Millisecond }).Deploy(pythonRuntime, "a.h", counter)
 	f.Want(`0`, `1`)
 	busy := make(chan *run.Result)
 	go func() { busy <- f.Invoke(`2`) }()
