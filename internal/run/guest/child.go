@@ -80,7 +80,7 @@ func confine() error {
 func (l *loop) reap() error {
 	var junk [64]byte
 	for {
-		if n, err := syscall.Read(l.child, junk[:]); n <= 0 && err != syscall.EINTR {
+		if n, _ := read(l.child, junk[:]); n <= 0 {
 			break
 		}
 	}

@@ -109,9 +109,9 @@ func (c *conn) event(events uint32) {
 
 func (c *conn) read() {
 	c.in = room(c.in, 4<<10)
-	n, err := syscall.Read(c.fd, c.in[len(c.in):cap(c.in)])
+	n, err := read(c.fd, c.in[len(c.in):cap(c.in)])
 	switch {
-	case err == syscall.EINTR || err == syscall.EAGAIN:
+	case err == syscall.EAGAIN:
 		return
 	case err != nil || n == 0:
 		c.shut()
@@ -393,10 +393,7 @@ func (c *conn) push(b []byte) {
 
 func (c *conn) write() {
 	for len(c.out) > 0 {
-		n, err := syscall.Write(c.fd, c.out)
-		if err == syscall.EINTR {
-			continue
-		}
+		n, err := write(c.fd, c.out)
 		if err == syscall.EAGAIN {
 			if !c.full && c.l.rewatch(c.fd, syscall.EPOLLIN|syscall.EPOLLOUT) != nil {
 				c.shut()

@@ -7,7 +7,6 @@ import (
 	"os"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"countersign/internal/run/frame"
 )
@@ -107,39 +106,12 @@ func (l *loop) run() error {
 	}
 }
 
-// warmMS is how long wait keeps its processor: less than the 10 ms after which
-// Go's scheduler would interrupt it.
-const warmMS = 9
-
-// wait is epoll_wait in two steps. For the first milliseconds the Go scheduler
-// is not told that this thread sleeps: if it were, its monitor thread would
-// wake with every invocation and look around fifty times, and inside a sandbox
-// that costs more than everything else the init does (a third of the processor
-// time of a warm invocation, where measured). When nothing comes, the second
-// step sleeps as a Go program should, and costs nothing.
-func (l *loop) wait(evs []syscall.EpollEvent) (int, error) {
-	patience := l.api.patience()
-	if patience < 0 {
-		n, _, e := syscall.RawSyscall6(syscall.SYS_EPOLL_WAIT, uintptr(l.poll),
-			uintptr(unsafe.Pointer(&evs[0])), uintptr(len(evs)), warmMS, 0, 0)
-		if e != 0 && e != syscall.EINTR {
-			return 0, e
-		}
-		if e == 0 && n > 0 {
-			return int(n), nil
-		}
-	}
-	return syscall.EpollWait(l.poll, evs, patience)
-}
-
 // readControl takes what the platform sent.
 func (l *loop) readControl() error {
 	for {
 		l.recv = room(l.recv, 4<<10)
-		n, err := syscall.Read(l.in, l.recv[len(l.recv):cap(l.recv)])
+		n, err := read(l.in, l.recv[len(l.recv):cap(l.recv)])
 		switch {
-		case err == syscall.EINTR:
-			continue
 		case err == syscall.EAGAIN:
 			return nil
 		case err != nil:
@@ -198,10 +170,8 @@ func (l *loop) frames() error {
 func (l *loop) flush() error {
 	b := l.send
 	for len(b) > 0 {
-		n, err := syscall.Write(l.out, b)
+		n, err := write(l.out, b)
 		switch {
-		case err == syscall.EINTR:
-			continue
 		case err == syscall.EAGAIN:
 			// The driver gave us a descriptor that does not block; wait for it.
 			if err := awaitWritable(l.out); err != nil {
@@ -226,10 +196,8 @@ func (l *loop) readLogs(most int) error {
 		return nil
 	}
 	for range most {
-		n, err := syscall.Read(l.logs, l.logRoom)
+		n, err := read(l.logs, l.logRoom)
 		switch {
-		case err == syscall.EINTR:
-			continue
 		case err == syscall.EAGAIN:
 			return nil
 		case err != nil:
