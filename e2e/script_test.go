@@ -7,7 +7,6 @@ import (
 	"archive/zip"
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"countersign/internal/testenv"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -106,7 +106,7 @@ func condition(cond string) (bool, error) {
 	case "python":
 		err = exec.Command("python3", "-c", "import "+name).Run()
 	case "tf":
-		_, err = providerMirror()
+		_, err = testenv.FindProviderMirror()
 	default:
 		_, err = exec.LookPath(tool)
 	}
@@ -114,22 +114,6 @@ func condition(cond string) (bool, error) {
 		return true, fmt.Errorf("%s is missing, and CI may not skip: %w", tool, err)
 	}
 	return err != nil, nil
-}
-
-// mirrors are where a folder named registry.terraform.io with providers in it
-// may lie. The environment's own word comes first.
-var mirrors = []string{os.Getenv("COUNTERSIGN_TF_MIRROR"), "/opt/tf-plugins", "/usr/share/terraform/plugins", "/usr/local/share/terraform/plugins"}
-
-func providerMirror() (string, error) {
-	for _, m := range mirrors {
-		if m == "" {
-			continue
-		}
-		if fi, err := os.Stat(filepath.Join(m, "registry.terraform.io")); err == nil && fi.IsDir() {
-			return m, nil
-		}
-	}
-	return "", errors.New("no folder with registry.terraform.io found; COUNTERSIGN_TF_MIRROR names one")
 }
 
 type serverKey struct{}
@@ -272,7 +256,7 @@ func tfmirror(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 1 {
 		ts.Fatalf("usage: tfmirror FILE")
 	}
-	dir, err := providerMirror()
+	dir, err := testenv.FindProviderMirror()
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), fmt.Appendf(nil, "provider_installation {\n  filesystem_mirror {\n    path = %q\n  }\n}\n", dir), 0o644))
 }

@@ -26,6 +26,7 @@ import (
 	"countersign/internal/observe"
 	"countersign/internal/store"
 	"countersign/internal/store/storetest"
+	"countersign/internal/testenv"
 	"countersign/internal/wire"
 	"countersign/internal/wire/logs"
 	"countersign/internal/wire/sts"
@@ -455,9 +456,7 @@ func TestPutLogEventsRules(t *testing.T) {
 // The real CLI, on the real store: tail and friends.
 func TestLogsCLI(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("aws"); err != nil {
-		t.Skip("needs the aws CLI: ", err)
-	}
+	testenv.Tool(t, "aws")
 	st, err := store.Open(t.Context(), store.Config{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)

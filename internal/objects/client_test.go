@@ -3,6 +3,7 @@ package objects
 import (
 	"bytes"
 	"context"
+	"countersign/internal/testenv"
 	"encoding/json"
 	"io/fs"
 	"os"
@@ -12,25 +13,6 @@ import (
 	"testing"
 	"time"
 )
-
-// requireTools makes a missing tool a failure instead of a skip.
-const requireTools = "COUNTERSIGN_REQUIRE_TOOLS"
-
-// tool skips the test if name is not installed.
-func tool(t *testing.T, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		lacking(t, "needs "+name)
-	}
-}
-
-func lacking(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv(requireTools) != "" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
-}
 
 // A shell runs other people's clients against a fixture, with an empty home.
 type shell struct {
@@ -115,7 +97,7 @@ func TestAWSCommandLine(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts the aws CLI thirty times")
 	}
-	tool(t, "aws")
+	testenv.Tool(t, "aws")
 	f := testGateway(t)
 	s := f.shell("eu-central-1")
 	s.write("small.txt", []byte("hello\n"))
@@ -138,7 +120,7 @@ func TestAWSCommandLine(t *testing.T) {
 		t.Errorf("ls: %s", out)
 	}
 	link := strings.TrimSpace(s.run("aws", "s3", "presign", "s3://cli-bucket/dir/small.txt"))
-	tool(t, "curl")
+	testenv.Tool(t, "curl")
 	if out := s.run("curl", "-sf", link); out != "hello\n" {
 		t.Errorf("presigned: got %q", out)
 	}
@@ -213,33 +195,12 @@ print("fine")
 `
 
 func TestBoto(t *testing.T) {
-	tool(t, "python3")
+	testenv.PythonModule(t, "boto3")
 	f := testGateway(t)
 	s := f.shell("ap-southeast-2")
-	if _, code := s.try("python3", "-c", "import boto3"); code != 0 {
-		lacking(t, "needs boto3")
-	}
 	if out := s.run("python3", "-c", botoScript); !strings.HasSuffix(out, "fine\n") {
 		t.Errorf("got %s", out)
 	}
-}
-
-// pluginMirror finds a directory with Terraform's AWS provider in it.
-func pluginMirror(t *testing.T) string {
-	t.Helper()
-	home, _ := os.UserHomeDir()
-	for _, dir := range []string{os.Getenv("TF_PLUGIN_MIRROR"), os.Getenv("TF_PLUGIN_CACHE_DIR"), "/opt/*", "/usr/share/terraform/plugins", "/usr/local/share/terraform/plugins",
-		filepath.Join(home, ".terraform.d", "plugins"), filepath.Join(home, ".local", "share", "terraform", "plugins")} {
-		if dir == "" {
-			continue
-		}
-		// A mirror has one folder per registry, then the provider's owner and name.
-		if found, _ := filepath.Glob(filepath.Join(dir, "registry.*", "hashicorp", "aws")); len(found) > 0 {
-			return filepath.Dir(filepath.Dir(filepath.Dir(found[0])))
-		}
-	}
-	lacking(t, "needs a directory with Terraform's AWS provider: set TF_PLUGIN_MIRROR")
-	return ""
 }
 
 const terraformMain = `
@@ -280,8 +241,8 @@ func TestTerraform(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}
-	tool(t, "terraform")
-	mirror := pluginMirror(t)
+	testenv.Tool(t, "terraform")
+	mirror := testenv.ProviderMirror(t)
 	f := testGateway(t)
 	s := f.shell("eu-west-1")
 	s.write("main.tf", []byte(terraformMain))

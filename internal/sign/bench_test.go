@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"countersign/internal/sign"
+	"countersign/internal/testenv"
 )
 
 // The budget is in ratios against a peer in the same run: SignSmallZip at
@@ -91,10 +92,7 @@ func BenchmarkSHA384Of50MB(b *testing.B) {
 }
 
 func BenchmarkOpenSSLDgst50MB(b *testing.B) {
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		b.Skip("needs openssl on the PATH")
-	}
+	openssl := testenv.Tool(b, "openssl")
 	content, _ := big(b)
 	b.SetBytes(int64(len(content)))
 	for b.Loop() {

@@ -12,16 +12,14 @@ import (
 
 	"countersign"
 	"countersign/internal/sign"
+	"countersign/internal/testenv"
 )
 
 // TestOpenSSLAcceptsASignedObject checks a signed object from outside: with
 // nothing of ours but the exported root.
 func TestOpenSSLAcceptsASignedObject(t *testing.T) {
 	t.Parallel()
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		t.Skip("needs openssl on the PATH")
-	}
+	openssl := testenv.Tool(t, "openssl")
 	p := newPlatform(t)
 	j := p.sign(t, p.request(hello(t), "app.zip"))
 	if j.Status != sign.Succeeded {

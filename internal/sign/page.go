@@ -83,7 +83,7 @@ func list[T any](d *store.Docs[T], name string, sc Scope, filter any, page PageR
 	}
 	limit := page.limit()
 	out := make([]T, 0, limit)
-	last := "" // key of the last document returned
+	last := ""         // key of the last document returned
 	chunk := limit + 1 // enough where the filter keeps everything
 	for scanned := 0; ; chunk = 256 {
 		items, more := d.Page(prefix, after, chunk)

@@ -45,15 +45,20 @@ const MirrorVariable = "COUNTERSIGN_TF_MIRROR"
 
 // FindProviderMirror is ProviderMirror without a test.
 func FindProviderMirror() (string, error) {
-	for _, dir := range []string{os.Getenv(MirrorVariable), "/opt/tf-plugins", "/usr/share/terraform/plugins", "/usr/local/share/terraform/plugins"} {
+	home, _ := os.UserHomeDir() // without one, there is nothing below it
+	for _, dir := range []string{
+		os.Getenv(MirrorVariable), os.Getenv("TF_PLUGIN_CACHE_DIR"), "/opt/*", "/usr/share/terraform/plugins", "/usr/local/share/terraform/plugins",
+		filepath.Join(home, ".terraform.d", "plugins"), filepath.Join(home, ".local", "share", "terraform", "plugins"),
+	} {
 		if dir == "" {
 			continue
 		}
-		if fi, err := os.Stat(filepath.Join(dir, "registry.terraform.io")); err == nil && fi.IsDir() {
-			return dir, nil
+		// A mirror has one folder per registry, then the provider's owner and name.
+		if found, _ := filepath.Glob(filepath.Join(dir, "registry.*", "hashicorp", "aws")); len(found) > 0 {
+			return filepath.Dir(filepath.Dir(filepath.Dir(found[0]))), nil
 		}
 	}
-	return "", errors.New("no folder with registry.terraform.io found; " + MirrorVariable + " names one")
+	return "", errors.New("needs a folder registry.terraform.io with the AWS provider in it; " + MirrorVariable + " names its parent")
 }
 
 // Lacking skips the test for why, or fails it where CI may not skip.

@@ -26,6 +26,7 @@ import (
 	"countersign/internal/run/code"
 	"countersign/internal/run/runtimes"
 	"countersign/internal/run/sandbox"
+	"countersign/internal/testenv"
 )
 
 // A Kind is a driver to test: Open makes one, Init is the program its guests
@@ -334,6 +335,6 @@ func needs(t testing.TB, runtime string) {
 		t.Fatal(err)
 	}
 	if _, err := table.Resolve(runtime); err != nil {
-		t.Skipf("%s does not run here: %v", runtime, err)
+		testenv.Lacking(t, fmt.Sprintf("%s does not run here: %v", runtime, err))
 	}
 }
