@@ -104,7 +104,7 @@ func (o signerObjects) Bucket(ctx context.Context, as sign.Caller, name string) 
 	if account != as.Account {
 		return sign.BucketInfo{}, countersign.Errorf(countersign.Denied, "Access Denied")
 	}
-	v, err := o.g.Versioning(ctx, name)
+	_, v, err := o.g.Versioning(ctx, name)
 	return sign.BucketInfo{Region: region, Versioned: v}, err
 }
 

@@ -125,18 +125,20 @@ func (g *Gateway) put(ctx context.Context, bucket, key string, r io.Reader, size
 	return info, nil
 }
 
-// Versioning reports whether a bucket makes a version of every write. It is
-// false for a suspended one.
-func (g *Gateway) Versioning(ctx context.Context, bucket string) (enabled bool, err error) {
+// Versioning reports whether a bucket makes a version of every write, and
+// whether it has made versions before: a suspended bucket keeps those it has,
+// and calls what is written since "null".
+func (g *Gateway) Versioning(ctx context.Context, bucket string) (enabled, ever bool, err error) {
 	b, err := g.inRegion("", bucket)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	v, err := b.GetBucketVersioning(ctx, bucket)
 	if err != nil {
-		return false, known("versioning of", bucket, "", err)
+		return false, false, known("versioning of", bucket, "", err)
 	}
-	return v.Status != nil && *v.Status == types.BucketVersioningStatusEnabled, nil
+	enabled = v.Status != nil && *v.Status == types.BucketVersioningStatusEnabled
+	return enabled, v.Status != nil && *v.Status != "", nil
 }
 
 // BucketRegion returns where a bucket lives and whose it is.

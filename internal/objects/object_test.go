@@ -72,7 +72,7 @@ func TestPlatformReadsAndWrites(t *testing.T) {
 		t.Errorf("versions of a job done twice: got %d, %v", len(list.Versions), err)
 	}
 	for bucket, want := range map[string]bool{"work": true, "plain": false} {
-		if on, err := f.Versioning(ctx, bucket); on != want || err != nil {
+		if on, _, err := f.Versioning(ctx, bucket); on != want || err != nil {
 			t.Errorf("Versioning(%s): got %v, %v", bucket, on, err)
 		}
 	}

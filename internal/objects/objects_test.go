@@ -394,7 +394,7 @@ func TestSurvivesReopening(t *testing.T) {
 	}
 	f.open()
 	f.want("kept", "k", v, "one")
-	if on, err := f.Versioning(t.Context(), "kept"); !on || err != nil {
+	if on, _, err := f.Versioning(t.Context(), "kept"); !on || err != nil {
 		t.Errorf("versioning after reopening: %v, %v", on, err)
 	}
 }

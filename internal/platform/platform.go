@@ -335,7 +335,7 @@ func (b bucketObjects) Bucket(ctx context.Context, as sign.Caller, name string) 
 	if account != as.Account {
 		return sign.BucketInfo{}, countersign.Errorf(countersign.Denied, "Access Denied")
 	}
-	versioned, err := b.g.Versioning(ctx, name)
+	_, versioned, err := b.g.Versioning(ctx, name)
 	return sign.BucketInfo{Region: region, Versioned: versioned}, err
 }
 

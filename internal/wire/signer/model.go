@@ -486,7 +486,7 @@ var shapes = []*wire.Shape{
 	{Name: "String", Kind: wire.String},
 	{Name: "TagKey", Kind: wire.String, Min: 1, HasMin: true, Max: 128, HasMax: true, Pattern: &wire.Pattern{Text: `^(?!aws:)[a-zA-Z+-=._:/]+$`, RE: `[a-zA-Z+-=._:/]+`, Not: `aws:.*`}},
 	{Name: "TagKeyList", Kind: wire.List, Min: 1, HasMin: true, Max: 200, HasMax: true, Elem: wire.Ref{Shape: "TagKey"}},
-	{Name: "TagMap", Kind: wire.Map, Min: 1, HasMin: true, Max: 200, HasMax: true, Key: wire.Ref{Shape: "TagKey"}, Elem: wire.Ref{Shape: "TagValue"}},
+	{Name: "TagMap", Kind: wire.Map, Min: 0, HasMin: true, Max: 200, HasMax: true, Key: wire.Ref{Shape: "TagKey"}, Elem: wire.Ref{Shape: "TagValue"}},
 	{Name: "TagResourceRequest", Kind: wire.Structure, Members: []wire.Member{
 		{Name: "resourceArn", Ref: wire.Ref{Shape: "String", WireName: "resourceArn", In: wire.URI}, Required: true},
 		{Name: "tags", Ref: wire.Ref{Shape: "TagMap"}, Required: true},
