@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -42,11 +43,11 @@ func (c tourCmd) Run(ctx context.Context, s *streams) (err error) {
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	}
 	t := &tour{out: s.out, paint: painter(c.Color, s.out), began: time.Now()}
-	t.server, err = startServer(ctx, filepath.Join(dir, "data"), c.Sandbox)
+	t.server, err = startServer(ctx, filepath.Join(dir, "data"), c.Sandbox, s.err)
 	if err != nil {
 		return hint(fmt.Errorf("start a server: %w", err), "countersign server --data DIR shows its log; --sandbox=process plays the tour without isolation")
 	}
-	defer func() { t.server.kill() }()
+	defer func() { t.server.stop() }()
 	if err := t.prepare(ctx, dir); err != nil {
 		return err
 	}
@@ -130,6 +131,7 @@ type childServer struct {
 	url     string
 	key     string
 	secret  string
+	talk    io.Writer
 	env     []string
 	mu      sync.Mutex
 	log     strings.Builder // guarded by mu: what it said, for a failure
@@ -138,9 +140,9 @@ type childServer struct {
 
 // startServer starts one with new root credentials on a port that is free and
 // returns when it is ready.
-func startServer(ctx context.Context, dir, sandbox string) (*childServer, error) {
+func startServer(ctx context.Context, dir, sandbox string, talk io.Writer) (*childServer, error) {
 	key, secret := "AKIA"+rand.Text()[:16], rand.Text()+rand.Text()[:14]
-	s := &childServer{dir: dir, sandbox: sandbox, key: key, secret: secret, env: append(os.Environ(),
+	s := &childServer{dir: dir, sandbox: sandbox, key: key, secret: secret, talk: talk, env: append(os.Environ(),
 		"COUNTERSIGN_ROOT_ACCESS_KEY_ID="+key, "COUNTERSIGN_ROOT_SECRET_ACCESS_KEY="+secret)}
 	return s, s.start(ctx, "127.0.0.1:0")
 }
@@ -152,6 +154,8 @@ func (s *childServer) start(ctx context.Context, listen string) error {
 	}
 	s.cmd = exec.Command(exe, "server", "--listen", listen, "--data", s.dir, "--sandbox", s.sandbox)
 	s.cmd.Env = s.env
+	// A tour that is killed takes its server along.
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	pipe, err := s.cmd.StderrPipe()
 	if err != nil {
 		return err
@@ -167,6 +171,9 @@ func (s *childServer) start(ctx context.Context, listen string) error {
 			if url, ok := strings.CutPrefix(sc.Text(), readyPrefix); ok {
 				ready <- url
 				continue
+			}
+			if strings.Contains(sc.Text(), "level=WARN") {
+				fmt.Fprintln(s.talk, sc.Text()) // such as work that takes a while
 			}
 			s.mu.Lock()
 			fmt.Fprintln(&s.log, sc.Text())
@@ -195,6 +202,16 @@ func (s *childServer) said() string {
 func (s *childServer) kill() {
 	s.cmd.Process.Kill() // an error means that it is gone already
 	<-s.done
+}
+
+// stop lets the server tidy up, and does not wait for ever.
+func (s *childServer) stop() {
+	s.cmd.Process.Signal(syscall.SIGTERM) // an error means that it is gone already
+	select {
+	case <-s.done:
+	case <-time.After(stopLimit):
+		s.kill()
+	}
 }
 
 // restart starts it again on the same directory and the same address.
