@@ -41,11 +41,11 @@ type tour struct {
 	kept   int
 	broken string
 
-	v1, v2                     []byte // unsigned zips; v2 answers differently
-	signed                     []byte // v2 as the signing job wrote it
-	v1Object, v2Object         string // their versions in the bucket
-	profileVersion, job        string // ARN, id
-	signedKey, config, config2 string
+	v1, v2              []byte // unsigned zips; v2 answers differently
+	signed              []byte // v2 as the signing job wrote it
+	v1Object, v2Object  string // their versions in the bucket
+	profileVersion, job string // ARN, id
+	signedKey, config   string
 }
 
 // clients are AWS's own SDK, pointed at the server.
