@@ -14,10 +14,12 @@ package api
 
 import (
 	"errors"
+	"net/http"
 	"time"
 
 	"countersign"
 	"countersign/internal/observe"
+	"countersign/internal/release"
 	"countersign/internal/sign"
 	"countersign/internal/wire"
 	"countersign/internal/wire/lambda"
@@ -47,22 +49,52 @@ func Register(s *wire.Server, st Stages) {
 	registerSTS(s)
 }
 
-// faultTables gives each service its names for our kinds.
-var faultTables = map[*wire.Service]func(*wire.Call, error) *wire.Fault{
-	lambda.Service: lambdaFault,
+// faults are a service's names for our kinds of no.
+type faults map[countersign.Kind]wire.Fault
+
+// serviceFaults are the services' tables. Each stands beside the handlers of
+// its service; STS has no no of its own.
+var serviceFaults = map[*wire.Service]faults{
+	lambda.Service: lambdaFaults,
+	signer.Service: signerFaults,
+	logs.Service:   logsFaults,
 }
 
-// Translate names a handler's error as the call's service does. What no table
-// knows stays nil: wire answers it as a failure of ours.
+// operationFaults are the operations that have names of their own.
+var operationFaults = map[*wire.Service]map[string]faults{
+	signer.Service: {
+		"TagResource": signerTagFaults, "UntagResource": signerTagFaults, "ListTagsForResource": signerTagFaults,
+		"AddProfilePermission": signerPermissionFaults, "RemoveProfilePermission": signerPermissionFaults,
+	},
+}
+
+// notImplemented is every service's name for what is not built.
+var notImplemented = wire.Fault{Code: "NotImplemented", Status: http.StatusNotImplemented, Receiver: true}
+
+// Translate names a handler's error as the call's service does. What is not a
+// no, or of a kind the service has no name for, stays nil: wire answers it as
+// a failure of ours and keeps its text.
 func Translate(c *wire.Call, err error) *wire.Fault {
-	var f *wire.Fault
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*wire.Fault](err); ok {
 		return f
 	}
-	if t := faultTables[c.Service]; t != nil {
-		return t(c, err)
+	no, ok := errors.AsType[*countersign.Error](err)
+	if !ok {
+		return nil
 	}
-	return nil
+	table := operationFaults[c.Service][c.Operation.Name]
+	if table == nil {
+		table = serviceFaults[c.Service]
+	}
+	f, ok := table[no.Kind]
+	if !ok {
+		return nil
+	}
+	if errors.Is(err, release.ErrConfigMissing) {
+		f.Code = "CodeSigningConfigNotFoundException" // Lambda's one not-found with a name of its own
+	}
+	f.Message, f.Cause = no.Message, no.Err
+	return &f
 }
 
 // notBuilt answers a part of an operation AWS has and we do not.

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -79,34 +78,18 @@ func (l *Lambda) register(s *wire.Server) {
 }
 
 // lambdaFaults gives each kind of no the name Lambda has for it.
-var lambdaFaults = map[countersign.Kind]wire.Fault{
-	countersign.Invalid:    {Code: "InvalidParameterValueException"},
+var lambdaFaults = faults{
+	countersign.Invalid: {Code: "InvalidParameterValueException"},
+	// Some sentences of the same name come without the member Type.
 	countersign.NotAllowed: {Code: "InvalidParameterValueException", Members: map[string]any{"Type": nil}},
 	countersign.NotFound:   {Code: "ResourceNotFoundException"},
 	countersign.Exists:     {Code: "ResourceConflictException"},
 	countersign.Conflict:   {Code: "ResourceConflictException"},
 	countersign.Stale:      {Code: "PreconditionFailedException"},
-	countersign.TooLarge:   {Code: "RequestEntityTooLargeException", Status: http.StatusRequestEntityTooLarge, Members: map[string]any{"Type": nil}},
+	countersign.TooLarge:   {Code: "RequestEntityTooLargeException", Status: http.StatusRequestEntityTooLarge},
 	countersign.Throttled:  {Code: "TooManyRequestsException"},
-	countersign.NotBuilt:   {Code: "NotImplemented", Status: http.StatusNotImplemented, Receiver: true},
-	// A null message, as AWS answers for another account's function.
-	countersign.Denied: {Code: "AccessDeniedException", Status: http.StatusForbidden, Capital: true},
-}
-
-func lambdaFault(_ *wire.Call, err error) *wire.Fault {
-	var e *countersign.Error
-	if !errors.As(err, &e) {
-		return nil
-	}
-	f, ok := lambdaFaults[e.Kind]
-	if !ok {
-		return nil
-	}
-	if errors.Is(err, release.ErrConfigMissing) {
-		f.Code = "CodeSigningConfigNotFoundException"
-	}
-	f.Message, f.Cause = e.Message, err
-	return &f
+	countersign.Denied:     {Code: "AccessDeniedException", Status: http.StatusForbidden},
+	countersign.NotBuilt:   notImplemented,
 }
 
 // scope is where the call's resources are.
@@ -163,8 +146,14 @@ func (r ref) unqualified() error {
 	return nil
 }
 
-// resolve finds the version r means. An alias with weights is rolled for.
-func (l *Lambda) resolve(r ref) (release.Version, error) {
+// primary finds the version r means to who only reads: of an alias with weights, the
+// one that has the rest.
+func (l *Lambda) primary(r ref) (release.Version, error) {
+	return l.Functions.Resolve(r.scope, r.name, r.qualifier, release.Primary)
+}
+
+// chosen finds the version r means for one call: an alias's weights decide.
+func (l *Lambda) chosen(r ref) (release.Version, error) {
 	return l.Functions.Resolve(r.scope, r.name, r.qualifier, rand.Float64())
 }
 

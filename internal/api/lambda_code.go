@@ -25,7 +25,7 @@ type codeIn struct {
 // names in a refusal.
 func (l *Lambda) admit(ctx context.Context, c *wire.Call, in codeIn, config, subject string) (admit.Admission, error) {
 	// A configuration that does not exist refuses before any code is read.
-	policy, err := l.Functions.PolicyOf(config)
+	policy, err := l.Functions.PolicyOf(scope(c), config)
 	if err != nil {
 		return admit.Admission{}, err
 	}

@@ -3,7 +3,9 @@ package api
 import (
 	"context"
 	"maps"
+	"math"
 	"strconv"
+	"strings"
 
 	"countersign"
 	"countersign/internal/admit"
@@ -63,7 +65,7 @@ func (l *Lambda) getFunction(_ context.Context, c *wire.Call, in *lambda.GetFunc
 	if err != nil {
 		return nil, err
 	}
-	v, err := l.resolve(r)
+	v, err := l.primary(r)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +88,7 @@ func (l *Lambda) getFunctionConfiguration(_ context.Context, c *wire.Call, in *l
 	if err != nil {
 		return nil, err
 	}
-	v, err := l.resolve(r)
+	v, err := l.primary(r)
 	if err != nil {
 		return nil, err
 	}
@@ -182,10 +184,7 @@ func (l *Lambda) updateFunctionCode(ctx context.Context, c *wire.Call, in *lambd
 		// Said before the code is judged; the store checks again.
 		return nil, countersign.Errorf(countersign.Stale, "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id")
 	}
-	arch, err := architecture(in.Architectures, "")
-	if err != nil {
-		return nil, err
-	}
+	arch := architecture(in.Architectures, "")
 	a, err := l.admit(ctx, c, codeIn{zip: in.ZipFile, bucket: in.S3Bucket, key: in.S3Key, version: in.S3ObjectVersion}, f.Config, f.Latest.ARN())
 	if err != nil {
 		return nil, err
@@ -224,7 +223,7 @@ func (l *Lambda) updateFunctionConfiguration(ctx context.Context, c *wire.Call, 
 		return nil, err
 	}
 	v, err := l.Functions.UpdateSettings(ctx, r.scope, r.name, val(in.RevisionId), func(s *release.Settings) error {
-		return l.changeSettings(s, r.name, in)
+		return l.changeSettings(s, in)
 	})
 	if err != nil {
 		return nil, err
@@ -247,7 +246,7 @@ func (l *Lambda) deleteFunction(ctx context.Context, c *wire.Call, in *lambda.De
 	}
 	n, err := strconv.Atoi(r.qualifier)
 	if err != nil {
-		return nil, release.NotFound(r.scope, r.name, "")
+		n = math.MaxInt // more digits than a version can have: one that is not there
 	}
 	return none(l.Functions.DeleteVersion(ctx, r.scope, r.name, n))
 }
@@ -287,7 +286,10 @@ func checkTags(tags map[string]string) error {
 // tagged calls f with the tags of the function or code signing configuration
 // that arn names; what f does to the map is stored.
 func (l *Lambda) tagged(ctx context.Context, c *wire.Call, arn string, f func(map[string]string) error) error {
-	if _, err := l.ownConfig(c, arn); err == nil {
+	if isConfig(arn) {
+		if _, err := l.ownConfig(c, arn); err != nil {
+			return err
+		}
 		return l.Functions.TagCodeSigning(ctx, arn, f)
 	}
 	r, err := taggedFunction(c, arn)
@@ -297,8 +299,16 @@ func (l *Lambda) tagged(ctx context.Context, c *wire.Call, arn string, f func(ma
 	return l.Functions.SetTags(ctx, r.scope, r.name, f)
 }
 
+// isConfig reports whether arn is a code signing configuration's.
+func isConfig(arn string) bool {
+	a, err := countersign.ParseARN(arn)
+	return err == nil && strings.HasPrefix(a.Resource, "code-signing-config:")
+}
+
 func taggedFunction(c *wire.Call, arn string) (ref, error) {
-	if functionName.FindString(arn) == "" {
+	// A function's name may be written in many ways, some of which look like
+	// other resources' ARNs; a tag's resource is an ARN in full.
+	if a, err := countersign.ParseARN(arn); err != nil || !strings.HasPrefix(a.Resource, "function:") || !functionName.MatchString(arn) {
 		return ref{}, countersign.Errorf(countersign.NotFound, "The resource you requested does not exist.")
 	}
 	r, err := parseRef(c, arn, nil)
@@ -332,7 +342,11 @@ func (l *Lambda) untagResource(ctx context.Context, c *wire.Call, in *lambda.Unt
 
 func (l *Lambda) listTags(_ context.Context, c *wire.Call, in *lambda.ListTagsRequest) (*lambda.ListTagsResponse, error) {
 	out := &lambda.ListTagsResponse{Tags: map[string]string{}}
-	if cs, err := l.ownConfig(c, *in.Resource); err == nil {
+	if isConfig(*in.Resource) {
+		cs, err := l.ownConfig(c, *in.Resource)
+		if err != nil {
+			return nil, err
+		}
 		maps.Copy(out.Tags, cs.Tags)
 		return out, nil
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"countersign"
@@ -70,7 +71,7 @@ func (l *Lambda) runnable(ctx context.Context, r ref) (release.Version, error) {
 			return release.Version{}, release.NotFound(r.scope, r.name, release.Latest)
 		}
 	}
-	v, err := l.resolve(r)
+	v, err := l.chosen(r)
 	if err != nil {
 		return release.Version{}, err
 	}
@@ -134,28 +135,37 @@ func checkPayload(p []byte) error {
 	column := at - 1 - bytes.LastIndexByte(p[:max(at-1, 0)], '\n')
 	return &wire.Fault{Code: "InvalidRequestContentException", Message: fmt.Sprintf(
 		"Could not parse request body into json: Could not parse payload into json: %s\n at [Source: REDACTED (`StreamReadFeature.INCLUDE_SOURCE_IN_LOCATION` disabled); line: %d, column: %d]",
-		complaint(p, at, err != nil && err.Error() == "unexpected end of JSON input"), line, column)}
+		complaint(p, at, fmt.Sprint(err)), line, column)}
 }
 
-// complaint is the parser's first sentence about p, broken before offset at.
-func complaint(p []byte, at int, unfinished bool) string {
-	bad := bytes.TrimLeft(p[max(at-1, 0):], " \t\r\n")
+// complaint is the parser's first sentence about p, which Go's parser left at
+// offset at with the words why.
+func complaint(p []byte, at int, why string) string {
+	from := max(at-1, 0)
+	for strings.Contains(why, " in literal ") && from > 0 && letter(p[from-1]) {
+		from-- // "nope" began as null: the token is all of it
+	}
+	bad := bytes.TrimLeft(p[from:], " \t\r\n")
 	r, _ := utf8.DecodeRune(bad)
 	switch {
-	case unfinished:
+	case strings.HasSuffix(why, " in string literal"):
+		return fmt.Sprintf("Illegal unquoted character ((CTRL-CHAR, code %d)): has to be escaped using backslash to be included in string value", p[from])
+	case why == "unexpected end of JSON input":
 		return "Unexpected end-of-input"
-	case r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z':
-		word := bad
-		for i, b := range bad {
-			if !(b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || b == '_') {
-				word = bad[:i]
-				break
-			}
+	case r < utf8.RuneSelf && letter(byte(r)):
+		end := bytes.IndexFunc(bad, func(r rune) bool {
+			return r >= utf8.RuneSelf || !letter(byte(r)) && !(r >= '0' && r <= '9') && r != '_'
+		})
+		if end < 0 {
+			end = len(bad)
 		}
-		if len(word) > 64 {
-			word = word[:64]
-		}
+		word := bad[:min(end, maxToken)]
 		return fmt.Sprintf("Unrecognized token '%s': was expecting (JSON String, Number, Array, Object or token 'null', 'true' or 'false')", word)
 	}
 	return fmt.Sprintf("Unexpected character ('%c' (code %d)): expected a valid value (JSON String, Number, Array, Object or token 'null', 'true' or 'false')", r, r)
 }
+
+// maxToken is how much of a token is repeated.
+const maxToken = 64
+
+func letter(b byte) bool { return b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' }

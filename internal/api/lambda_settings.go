@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -8,6 +9,7 @@ import (
 
 	"countersign"
 	"countersign/internal/release"
+	"countersign/internal/wire"
 	"countersign/internal/wire/lambda"
 )
 
@@ -30,21 +32,9 @@ var runtimeIDs = []string{
 	"provided", "provided.al2", "provided.al2023",
 }
 
-// settingsIn is what the two operations that set settings have in common.
-type settingsIn struct {
-	runtime, role, handler, description, kms *string
-	timeout, memory                          *int64
-	environment                              *lambda.Environment
-	ephemeral                                *lambda.EphemeralStorage
-	tracing                                  *lambda.TracingConfig
-	logging                                  *lambda.LoggingConfig
-	vpc                                      *lambda.VpcConfig
-	deadLetter                               *lambda.DeadLetterConfig
-	snapStart                                *lambda.SnapStart
-	image                                    *lambda.ImageConfig
-	files                                    []*lambda.FileSystemConfig
-	layers                                   []string
-}
+// maxTimeout is in seconds. AWS says no to more in the words of its model,
+// which does not state it.
+const maxTimeout = 900
 
 func (l *Lambda) newSettings(name string, in *lambda.CreateFunctionRequest) (release.Settings, error) {
 	if t := val(in.PackageType); t != "" && t != "Zip" {
@@ -54,62 +44,66 @@ func (l *Lambda) newSettings(name string, in *lambda.CreateFunctionRequest) (rel
 		return release.Settings{}, countersign.Errorf(countersign.Invalid, "Runtime and Handler are mandatory parameters for functions created with deployment packages.")
 	}
 	s := release.Settings{
-		Timeout: defaultTimeout, Memory: defaultMemory, Ephemeral: defaultEphemeral,
-		Tracing: "PassThrough", LogGroup: defaultLogGroup(name), LogFormat: "Text",
+		Timeout: defaultTimeout, Memory: defaultMemory, Ephemeral: defaultEphemeral, Architecture: architecture(in.Architectures, defaultArchitecture),
+		Tracing: "PassThrough", LogGroup: "/aws/lambda/" + name, LogFormat: "Text",
 	}
-	var err error
-	if s.Architecture, err = architecture(in.Architectures, defaultArchitecture); err != nil {
-		return release.Settings{}, err
-	}
-	err = l.apply(&s, name, settingsIn{
-		in.Runtime, in.Role, in.Handler, in.Description, in.KMSKeyArn, in.Timeout, in.MemorySize, in.Environment, in.EphemeralStorage,
-		in.TracingConfig, in.LoggingConfig, in.VpcConfig, in.DeadLetterConfig, in.SnapStart, in.ImageConfig, in.FileSystemConfigs, in.Layers,
+	// Creating is changing the defaults.
+	err := l.changeSettings(&s, &lambda.UpdateFunctionConfigurationRequest{
+		DeadLetterConfig:  in.DeadLetterConfig,
+		Description:       in.Description,
+		Environment:       in.Environment,
+		EphemeralStorage:  in.EphemeralStorage,
+		FileSystemConfigs: in.FileSystemConfigs,
+		Handler:           in.Handler,
+		ImageConfig:       in.ImageConfig,
+		KMSKeyArn:         in.KMSKeyArn,
+		Layers:            in.Layers,
+		LoggingConfig:     in.LoggingConfig,
+		MemorySize:        in.MemorySize,
+		Role:              in.Role,
+		Runtime:           in.Runtime,
+		SnapStart:         in.SnapStart,
+		Timeout:           in.Timeout,
+		TracingConfig:     in.TracingConfig,
+		VpcConfig:         in.VpcConfig,
 	})
 	return s, err
 }
 
-func (l *Lambda) changeSettings(s *release.Settings, name string, in *lambda.UpdateFunctionConfigurationRequest) error {
-	return l.apply(s, name, settingsIn{
-		in.Runtime, in.Role, in.Handler, in.Description, in.KMSKeyArn, in.Timeout, in.MemorySize, in.Environment, in.EphemeralStorage,
-		in.TracingConfig, in.LoggingConfig, in.VpcConfig, in.DeadLetterConfig, in.SnapStart, in.ImageConfig, in.FileSystemConfigs, in.Layers,
-	})
-}
-
-func defaultLogGroup(name string) string { return "/aws/lambda/" + name }
-
-// apply changes s by what the caller sent.
-func (l *Lambda) apply(s *release.Settings, name string, in settingsIn) error {
-	if err := in.unbuilt(); err != nil {
+// changeSettings changes s by what the caller sent.
+func (l *Lambda) changeSettings(s *release.Settings, in *lambda.UpdateFunctionConfigurationRequest) error {
+	if err := unbuilt(in); err != nil {
 		return err
 	}
-	if in.runtime != nil {
-		if !slices.Contains(runtimeIDs, *in.runtime) {
-			return countersign.Errorf(countersign.Invalid, "Value %s at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [%s] or be a valid ARN", *in.runtime, strings.Join(runtimeIDs, ", "))
+	if n := val(in.Timeout); n > maxTimeout {
+		return &wire.Fault{Code: "ValidationException", Message: fmt.Sprintf(
+			"1 validation error detected: Value '%d' at 'timeout' failed to satisfy constraint: Member must have value less than or equal to %d", n, maxTimeout)}
+	}
+	if in.Runtime != nil {
+		if !slices.Contains(runtimeIDs, *in.Runtime) {
+			return countersign.Errorf(countersign.Invalid, "Value %s at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [%s] or be a valid ARN", *in.Runtime, strings.Join(runtimeIDs, ", "))
 		}
-		if err := l.Runtimes(*in.runtime); err != nil {
+		if err := l.Runtimes(*in.Runtime); err != nil {
 			return err
 		}
 	}
-	set(&s.Runtime, in.runtime)
-	set(&s.Role, in.role)
-	set(&s.Handler, in.handler)
-	set(&s.Description, in.description)
-	setInt(&s.Timeout, in.timeout)
-	setInt(&s.Memory, in.memory)
-	if in.ephemeral != nil {
-		setInt(&s.Ephemeral, in.ephemeral.Size)
+	set(&s.Runtime, in.Runtime)
+	set(&s.Role, in.Role)
+	set(&s.Handler, in.Handler)
+	set(&s.Description, in.Description)
+	setInt(&s.Timeout, in.Timeout)
+	setInt(&s.Memory, in.MemorySize)
+	if in.EphemeralStorage != nil {
+		setInt(&s.Ephemeral, in.EphemeralStorage.Size)
 	}
-	if in.tracing != nil {
-		set(&s.Tracing, in.tracing.Mode)
+	if in.TracingConfig != nil {
+		set(&s.Tracing, in.TracingConfig.Mode)
 	}
-	if in.logging != nil {
-		set(&s.LogGroup, in.logging.LogGroup)
-		if s.LogGroup == "" {
-			s.LogGroup = defaultLogGroup(name)
-		}
+	if in.LoggingConfig != nil {
+		set(&s.LogGroup, in.LoggingConfig.LogGroup)
 	}
-	if in.environment != nil {
-		vars := in.environment.Variables
+	if in.Environment != nil {
+		vars := in.Environment.Variables
 		if err := checkEnvironment(vars); err != nil {
 			return err
 		}
@@ -134,23 +128,23 @@ func setInt(to *int, from *int64) {
 }
 
 // unbuilt refuses what would be accepted and not done.
-func (in settingsIn) unbuilt() error {
+func unbuilt(in *lambda.UpdateFunctionConfigurationRequest) error {
 	switch {
-	case in.vpc != nil && len(in.vpc.SubnetIds)+len(in.vpc.SecurityGroupIds) > 0:
+	case in.VpcConfig != nil && len(in.VpcConfig.SubnetIds)+len(in.VpcConfig.SecurityGroupIds) > 0:
 		return notBuilt("VpcConfig")
-	case in.deadLetter != nil && val(in.deadLetter.TargetArn) != "":
+	case in.DeadLetterConfig != nil && val(in.DeadLetterConfig.TargetArn) != "":
 		return notBuilt("DeadLetterConfig")
-	case in.snapStart != nil && val(in.snapStart.ApplyOn) == "PublishedVersions":
+	case in.SnapStart != nil && val(in.SnapStart.ApplyOn) == "PublishedVersions":
 		return notBuilt("SnapStart")
-	case val(in.kms) != "":
+	case val(in.KMSKeyArn) != "":
 		return notBuilt("KMSKeyArn")
-	case in.image != nil:
+	case in.ImageConfig != nil:
 		return notBuilt("ImageConfig")
-	case len(in.files) > 0:
+	case len(in.FileSystemConfigs) > 0:
 		return notBuilt("FileSystemConfigs")
-	case len(in.layers) > 0:
+	case len(in.Layers) > 0:
 		return notBuilt("Layers")
-	case in.logging != nil && val(in.logging.LogFormat) == "JSON":
+	case in.LoggingConfig != nil && val(in.LoggingConfig.LogFormat) == "JSON":
 		return notBuilt("LogFormat JSON")
 	}
 	return nil
@@ -175,30 +169,28 @@ func checkEnvironment(vars map[string]string) error {
 	if len(reserved) > 0 {
 		return countersign.Errorf(countersign.Invalid, "%scontains reserved keys that are currently not supported for modification. Reserved keys used in this request: %s", cannot, strings.Join(reserved, ", "))
 	}
-	text, err := json.Marshal(vars)
-	if err != nil {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false) // "<" is one character of the limit, not six
+	if err := enc.Encode(vars); err != nil {
 		return fmt.Errorf("measure environment: %w", err)
 	}
-	if vars != nil && len(text) > maxEnvironment {
-		return countersign.Errorf(countersign.Invalid, "%sexceeded the 4KB limit. String measured: %s", cannot, text)
+	if text.Truncate(text.Len() - len("\n")); text.Len() > maxEnvironment {
+		return countersign.Errorf(countersign.Invalid, "%sexceeded the 4KB limit. String measured: %s", cannot, text.String())
 	}
 	return nil
 }
 
-// architecture is the one architecture of a function: what was asked for, or
-// otherwise. Code for another processor than this machine's cannot run here,
-// unless an interpreter brings it its own; saying so early is kinder than a
-// crash in the first call, but Python and Node code runs anywhere, and its
-// deployers name arm64 for the price: it is kept as asked.
-func architecture(asked []string, otherwise string) (string, error) {
-	switch {
-	case len(asked) == 0:
-		return otherwise, nil
-	case len(asked) > 1:
-		return "", fmt.Errorf("%d architectures passed the constraint of one", len(asked))
+// architecture is the one architecture of a function: what was asked for,
+// which the model's constraint has kept to one, or otherwise. It says nothing
+// of this machine: Python and Node code runs anywhere, and its deployers name
+// arm64 for the price.
+func architecture(asked []string, otherwise string) string {
+	if len(asked) == 0 {
+		return otherwise
 	}
-	return asked[0], nil
+	return asked[0]
 }
 
-// defaultArchitecture is what Lambda assumes; it says nothing of this machine.
+// defaultArchitecture is what Lambda assumes.
 const defaultArchitecture = "x86_64"

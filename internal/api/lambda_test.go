@@ -149,6 +149,17 @@ func sign(r *http.Request, body []byte, service, region string) error {
 // as JSON otherwise; nil sends none. headers are name, value pairs.
 func (w *world) do(method, path string, body any, headers ...string) *reply {
 	w.t.Helper()
+	return w.ask("lambda", method, path, body, headers...)
+}
+
+// json sends a signed request of a service that is told by X-Amz-Target.
+func (w *world) json(service, target string, body []byte) map[string]any {
+	w.t.Helper()
+	return w.ask(service, "POST", "/", body, "X-Amz-Target", target, "Content-Type", "application/x-amz-json-1.1").accepted(w.t, target, 200)
+}
+
+func (w *world) ask(service, method, path string, body any, headers ...string) *reply {
+	w.t.Helper()
 	var b []byte
 	switch x := body.(type) {
 	case nil:
@@ -167,7 +178,7 @@ func (w *world) do(method, path string, body any, headers ...string) *reply {
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
-	if err := sign(req, b, "lambda", w.region); err != nil {
+	if err := sign(req, b, service, w.region); err != nil {
 		w.t.Fatal(err)
 	}
 	res, err := shared.srv.Client().Do(req)
@@ -477,7 +488,9 @@ func TestLambdaWithTheSDK(t *testing.T) {
 		t.Errorf("got %s %s", made.State, aws.ToString(made.FunctionArn))
 	}
 	get := &lambda.GetFunctionInput{FunctionName: aws.String("hello")}
-	quick := func(o *lambda.FunctionActiveV2WaiterOptions) { o.MinDelay, o.MaxDelay = 5*time.Millisecond, 50*time.Millisecond }
+	quick := func(o *lambda.FunctionActiveV2WaiterOptions) {
+		o.MinDelay, o.MaxDelay = 5*time.Millisecond, 50*time.Millisecond
+	}
 	if err := lambda.NewFunctionActiveV2Waiter(w.lambda, quick).Wait(ctx, get, time.Minute); err != nil {
 		t.Fatal(err)
 	}
@@ -510,4 +523,29 @@ func TestLambdaWithTheSDK(t *testing.T) {
 	if _, err := w.lambda.GetFunction(ctx, get); !errors.As(err, &gone) || aws.ToString(gone.Message) != "Function not found: "+w.fn("hello") || aws.ToString(gone.Type) != "User" {
 		t.Errorf("got %v, want that it is gone", err)
 	}
+}
+
+// send hands a request that nobody signed to the platform.
+func send(t *testing.T, r *http.Request) *reply {
+	t.Helper()
+	rec := httptest.NewRecorder()
+	shared.p.ServeHTTP(rec, r)
+	out := &reply{status: rec.Code, header: rec.Header(), body: rec.Body.Bytes()}
+	if len(out.body) > 0 && out.body[0] == '{' {
+		if err := json.Unmarshal(out.body, &out.m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
+}
+
+// readAll reads a request's body and leaves it as it was.
+func readAll(t *testing.T, r *http.Request) []byte {
+	t.Helper()
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(b))
+	return b
 }

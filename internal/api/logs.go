@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -23,58 +22,33 @@ type logGroups struct{ logs *observe.Logs }
 // registerLogs gives s the operations of CloudWatch Logs that are built.
 func registerLogs(s *wire.Server, l *observe.Logs) {
 	h := logGroups{l}
-	handleLogs(s, "CreateLogGroup", h.createGroup)
-	handleLogs(s, "DeleteLogGroup", h.deleteGroup)
-	handleLogs(s, "DescribeLogGroups", h.describeGroups)
-	handleLogs(s, "CreateLogStream", h.createStream)
-	handleLogs(s, "DeleteLogStream", h.deleteStream)
-	handleLogs(s, "DescribeLogStreams", h.describeStreams)
-	handleLogs(s, "PutRetentionPolicy", h.putRetention)
-	handleLogs(s, "DeleteRetentionPolicy", h.deleteRetention)
-	handleLogs(s, "TagResource", h.tag)
-	handleLogs(s, "UntagResource", h.untag)
-	handleLogs(s, "ListTagsForResource", h.listTags)
-	handleLogs(s, "TagLogGroup", h.tagGroup)
-	handleLogs(s, "UntagLogGroup", h.untagGroup)
-	handleLogs(s, "ListTagsLogGroup", h.listGroupTags)
-	handleLogs(s, "PutLogEvents", h.putEvents)
-	handleLogs(s, "GetLogEvents", h.getEvents)
-	handleLogs(s, "FilterLogEvents", h.filterEvents)
+	wire.Handle(s, logs.Service, "CreateLogGroup", h.createGroup)
+	wire.Handle(s, logs.Service, "DeleteLogGroup", h.deleteGroup)
+	wire.Handle(s, logs.Service, "DescribeLogGroups", h.describeGroups)
+	wire.Handle(s, logs.Service, "CreateLogStream", h.createStream)
+	wire.Handle(s, logs.Service, "DeleteLogStream", h.deleteStream)
+	wire.Handle(s, logs.Service, "DescribeLogStreams", h.describeStreams)
+	wire.Handle(s, logs.Service, "PutRetentionPolicy", h.putRetention)
+	wire.Handle(s, logs.Service, "DeleteRetentionPolicy", h.deleteRetention)
+	wire.Handle(s, logs.Service, "TagResource", h.tag)
+	wire.Handle(s, logs.Service, "UntagResource", h.untag)
+	wire.Handle(s, logs.Service, "ListTagsForResource", h.listTags)
+	wire.Handle(s, logs.Service, "TagLogGroup", h.tagGroup)
+	wire.Handle(s, logs.Service, "UntagLogGroup", h.untagGroup)
+	wire.Handle(s, logs.Service, "ListTagsLogGroup", h.listGroupTags)
+	wire.Handle(s, logs.Service, "PutLogEvents", h.putEvents)
+	wire.Handle(s, logs.Service, "GetLogEvents", h.getEvents)
+	wire.Handle(s, logs.Service, "FilterLogEvents", h.filterEvents)
 }
 
-// handleLogs registers h with the service's names for our kinds of no.
-func handleLogs[I, O any](s *wire.Server, op string, h func(context.Context, *wire.Call, *I) (*O, error)) {
-	wire.Handle(s, logs.Service, op, func(ctx context.Context, c *wire.Call, in *I) (*O, error) {
-		out, err := h(ctx, c, in)
-		if err != nil {
-			return nil, logsFault(c, err)
-		}
-		return out, nil
-	})
-}
-
-var logsCodes = map[countersign.Kind]string{
-	countersign.Invalid:  "InvalidParameterException",
-	countersign.NotFound: "ResourceNotFoundException",
-	countersign.Exists:   "ResourceAlreadyExistsException",
-	countersign.Conflict: "OperationAbortedException",
-	countersign.TooLarge: "TooManyTagsException",
-}
-
-// logsFault names err, or returns it as it is when it is a failure of ours.
-func logsFault(c *wire.Call, err error) error {
-	e, ok := errors.AsType[*countersign.Error](err)
-	if !ok {
-		return err
-	}
-	if e.Kind == countersign.NotBuilt {
-		return &wire.Fault{Code: "NotImplemented", Status: 501, Receiver: true, Message: "logs:" + c.Operation.Name + ": " + e.Message}
-	}
-	code, ok := logsCodes[e.Kind]
-	if !ok {
-		return err
-	}
-	return &wire.Fault{Code: code, Message: e.Message, Cause: e.Err}
+// logsFaults gives each kind of no the name CloudWatch Logs has for it.
+var logsFaults = faults{
+	countersign.Invalid:  {Code: "InvalidParameterException"},
+	countersign.NotFound: {Code: "ResourceNotFoundException"},
+	countersign.Exists:   {Code: "ResourceAlreadyExistsException"},
+	countersign.Conflict: {Code: "OperationAbortedException"},
+	countersign.TooLarge: {Code: "TooManyTagsException"},
+	countersign.NotBuilt: notImplemented,
 }
 
 func invalid(format string, args ...any) error {

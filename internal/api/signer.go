@@ -13,7 +13,7 @@ import (
 
 // signerFaults are Signer's names for our kinds of no. Signer has one name for
 // whatever is wrong with a request or its moment.
-var signerFaults = map[countersign.Kind]wire.Fault{
+var signerFaults = faults{
 	countersign.Invalid:    {Code: "ValidationException", Status: 400},
 	countersign.Exists:     {Code: "ValidationException", Status: 400},
 	countersign.Conflict:   {Code: "ValidationException", Status: 400},
@@ -27,7 +27,7 @@ var signerFaults = map[countersign.Kind]wire.Fault{
 }
 
 // signerTagFaults are the names the three tagging operations use instead.
-var signerTagFaults = map[countersign.Kind]wire.Fault{
+var signerTagFaults = faults{
 	countersign.Invalid:    {Code: "BadRequestException", Status: 400},
 	countersign.Conflict:   {Code: "BadRequestException", Status: 400},
 	countersign.NotAllowed: {Code: "BadRequestException", Status: 400},
@@ -39,44 +39,24 @@ var signerTagFaults = map[countersign.Kind]wire.Fault{
 // registerSigner makes svc answer for AWS Signer on s.
 func registerSigner(s *wire.Server, svc *sign.Service) {
 	h := signerHandlers{svc}
-	signerHandle(s, "PutSigningProfile", signerFaults, h.putProfile)
-	signerHandle(s, "GetSigningProfile", signerFaults, h.getProfile)
-	signerHandle(s, "ListSigningProfiles", signerFaults, h.listProfiles)
-	signerHandle(s, "CancelSigningProfile", signerFaults, h.cancelProfile)
-	signerHandle(s, "GetSigningPlatform", signerFaults, h.getPlatform)
-	signerHandle(s, "ListSigningPlatforms", signerFaults, h.listPlatforms)
-	signerHandle(s, "StartSigningJob", signerFaults, h.startJob)
-	signerHandle(s, "DescribeSigningJob", signerFaults, h.describeJob)
-	signerHandle(s, "ListSigningJobs", signerFaults, h.listJobs)
-	signerHandle(s, "TagResource", signerTagFaults, h.tag)
-	signerHandle(s, "UntagResource", signerTagFaults, h.untag)
-	signerHandle(s, "ListTagsForResource", signerTagFaults, h.listTags)
-}
-
-// signerHandle registers one operation, its errors translated by faults.
-func signerHandle[I, O any](s *wire.Server, op string, faults map[countersign.Kind]wire.Fault, h func(context.Context, *wire.Call, *I) (*O, error)) {
-	wire.Handle(s, signer.Service, op, func(ctx context.Context, c *wire.Call, in *I) (*O, error) {
-		out, err := h(ctx, c, in)
-		if err != nil {
-			return nil, signerFault(faults, err)
-		}
-		return out, nil
-	})
-}
-
-// signerFault translates a no that has a sentence for the caller. Any other
-// error stays what it is: wire answers it as internal and keeps its text.
-func signerFault(faults map[countersign.Kind]wire.Fault, err error) error {
-	no, ok := errors.AsType[*countersign.Error](err)
-	if !ok {
-		return err
-	}
-	f, ok := faults[no.Kind]
-	if !ok {
-		return err
-	}
-	f.Message, f.Cause = no.Message, no.Err
-	return &f
+	wire.Handle(s, signer.Service, "PutSigningProfile", h.putProfile)
+	wire.Handle(s, signer.Service, "GetSigningProfile", h.getProfile)
+	wire.Handle(s, signer.Service, "ListSigningProfiles", h.listProfiles)
+	wire.Handle(s, signer.Service, "CancelSigningProfile", h.cancelProfile)
+	wire.Handle(s, signer.Service, "GetSigningPlatform", h.getPlatform)
+	wire.Handle(s, signer.Service, "ListSigningPlatforms", h.listPlatforms)
+	wire.Handle(s, signer.Service, "StartSigningJob", h.startJob)
+	wire.Handle(s, signer.Service, "DescribeSigningJob", h.describeJob)
+	wire.Handle(s, signer.Service, "ListSigningJobs", h.listJobs)
+	wire.Handle(s, signer.Service, "RevokeSignature", h.revokeSignature)
+	wire.Handle(s, signer.Service, "RevokeSigningProfile", h.revokeProfile)
+	wire.Handle(s, signer.Service, "GetRevocationStatus", h.revocationStatus)
+	wire.Handle(s, signer.Service, "AddProfilePermission", h.addPermission)
+	wire.Handle(s, signer.Service, "RemoveProfilePermission", h.removePermission)
+	wire.Handle(s, signer.Service, "ListProfilePermissions", h.listPermissions)
+	wire.Handle(s, signer.Service, "TagResource", h.tag)
+	wire.Handle(s, signer.Service, "UntagResource", h.untag)
+	wire.Handle(s, signer.Service, "ListTagsForResource", h.listTags)
 }
 
 type signerHandlers struct{ svc *sign.Service }

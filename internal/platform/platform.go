@@ -147,7 +147,7 @@ func Open(ctx context.Context, cfg Config) (_ *Platform, err error) {
 	p.onClose("signer", closing(signer.Close))
 
 	// Admitted.
-	gate := admit.New(archives{artifacts}, authority.Trust(), nil, time.Now)
+	gate := admit.New(archives{artifacts}, authority.Trust(), signer, time.Now)
 
 	// Run: the sandbox, what functions run on, and their environments.
 	guests, err := twin.Path(func(s string) { cfg.Log.Warn(s) })

@@ -35,7 +35,7 @@ func (a Alias) uses(number int) bool {
 	return number != 0 && (a.Version == number || weighted)
 }
 
-// pick chooses the version for one call; roll is uniform in [0, 1).
+// pick chooses the version by roll; see Resolve.
 func (a Alias) pick(roll float64) int {
 	for v, w := range a.Weights {
 		if roll < w {
@@ -162,8 +162,12 @@ func (fs *Functions) checkAlias(a Alias) error {
 	return nil
 }
 
+// Primary, as a roll, never falls to an alias's weighted version.
+const Primary = 1
+
 // Resolve finds the version a caller means by qualifier: empty and $LATEST,
-// a number, or an alias, whose weights decide by roll, uniform in [0, 1).
+// a number, or an alias, whose weights decide by roll: uniform in [0, 1) for a
+// call, [Primary] for who only reads.
 func (fs *Functions) Resolve(s Scope, name, qualifier string, roll float64) (Version, error) {
 	switch n, err := strconv.Atoi(qualifier); {
 	case qualifier == "" || qualifier == Latest:

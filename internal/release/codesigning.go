@@ -184,15 +184,16 @@ func (fs *Functions) Carriers(arn, after string, limit int) ([]string, bool, err
 	return names, false, nil
 }
 
-// PolicyOf is what the gate must ask of code for the function, nil where no
-// configuration is attached. A configuration that is attached and missing is
-// an error: nobody may deploy past it.
-func (fs *Functions) PolicyOf(config string) (*admit.Policy, error) {
+// PolicyOf is what the gate must ask of code for a function of s that carries
+// config, nil where it carries none. A configuration that is carried and
+// missing is an error: nobody may deploy past it. One of another scope is
+// missing, too: there it could be deleted without anybody here knowing.
+func (fs *Functions) PolicyOf(s Scope, config string) (*admit.Policy, error) {
 	if config == "" {
 		return nil, nil
 	}
 	c, ok := fs.configs.get(config)
-	if !ok {
+	if !ok || c.Scope != s {
 		return nil, configMissing(config)
 	}
 	return c.Policy(), nil

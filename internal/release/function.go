@@ -156,10 +156,8 @@ type NewFunction struct {
 // and number 1 when publishing was asked for. It settles at once; see
 // [Functions.Settled].
 func (fs *Functions) Create(ctx context.Context, n NewFunction) (Version, error) {
-	if n.Config != "" {
-		if _, ok := fs.configs.get(n.Config); !ok {
-			return Version{}, configMissing(n.Config)
-		}
+	if _, err := fs.PolicyOf(n.Scope, n.Config); err != nil {
+		return Version{}, err
 	}
 	now := fs.now()
 	f := Function{
@@ -311,10 +309,8 @@ func (fs *Functions) SetTags(ctx context.Context, s Scope, name string, change f
 // Attach sets the function's code signing configuration; an empty config
 // detaches it. It never judges code that is deployed already.
 func (fs *Functions) Attach(ctx context.Context, s Scope, name, config string) error {
-	if config != "" {
-		if _, ok := fs.configs.get(config); !ok {
-			return configMissing(config)
-		}
+	if _, err := fs.PolicyOf(s, config); err != nil {
+		return err
 	}
 	_, err := fs.docs.Update(ctx, functionKey(s, name), func(f *Function) error {
 		if f.Deleting {

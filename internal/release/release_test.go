@@ -311,7 +311,7 @@ func TestConfigComesBeforeFunction(t *testing.T) {
 	if !errors.Is(err, ErrConfigMissing) {
 		t.Errorf("%v is not ErrConfigMissing", err)
 	}
-	if _, err := f.PolicyOf(missing); !errors.Is(err, ErrConfigMissing) {
+	if _, err := f.PolicyOf(here, missing); !errors.Is(err, ErrConfigMissing) {
 		t.Errorf("a missing configuration asked for nothing: %v", err)
 	}
 }

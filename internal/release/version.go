@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 
 	"countersign"
 	"countersign/internal/store"
@@ -153,7 +154,7 @@ func (fs *Functions) DeleteVersion(ctx context.Context, s Scope, name string, nu
 		}
 	}
 	if len(users) > 0 {
-		return countersign.Errorf(countersign.Conflict, "Unable to delete version because the following aliases reference it: %v", users)
+		return countersign.Errorf(countersign.Conflict, "Unable to delete version because the following aliases reference it: [%s]", strings.Join(users, ", "))
 	}
 	if err := gone(fs.versions.Delete(ctx, key, rev)); err != nil {
 		return fmt.Errorf("delete version %d of %s: %w", number, name, err)

@@ -157,7 +157,11 @@ func (s *Service) ProfileOf(ctx context.Context, sc Scope, who Caller, name, own
 
 // notYours refuses the use of another account's profile.
 func notYours(action string, who Caller, sc Scope, name string) error {
-	return countersign.Errorf(countersign.Denied, "User: %s is not authorized to perform: %s on resource: %s", who.ARN, action, Profile{Account: sc.Account, Region: sc.Region, Name: name}.ARN())
+	return denied(action, who, Profile{Account: sc.Account, Region: sc.Region, Name: name}.ARN())
+}
+
+func denied(action string, who Caller, resource string) error {
+	return countersign.Errorf(countersign.Denied, "User: %s is not authorized to perform: %s on resource: %s", who.ARN, action, resource)
 }
 
 func noProfile(name string) error {

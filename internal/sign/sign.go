@@ -54,10 +54,11 @@ type Service struct {
 	scratch string
 	log     *slog.Logger
 
-	profiles *store.Docs[Profile]
-	jobs     *store.Docs[Job]
-	tokens   *store.Docs[token]
-	queue    store.Queue
+	profiles    *store.Docs[Profile]
+	permissions *store.Docs[Permissions] // by the profile's key
+	jobs        *store.Docs[Job]
+	tokens      *store.Docs[token]
+	queue       store.Queue
 
 	run     context.Context    // the service's life
 	stop    context.CancelFunc // ends it
@@ -112,6 +113,9 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 
 func (s *Service) load(ctx context.Context, st store.Store) (err error) {
 	if s.profiles, err = openDocs[Profile](ctx, st, "signprofiles"); err != nil {
+		return err
+	}
+	if s.permissions, err = openDocs[Permissions](ctx, st, "signpermissions"); err != nil {
 		return err
 	}
 	if s.jobs, err = openDocs[Job](ctx, st, "signjobs"); err != nil {
@@ -181,6 +185,9 @@ func (s *Service) Close() {
 func (s *Service) closeDocs() {
 	if s.profiles != nil {
 		s.profiles.Close()
+	}
+	if s.permissions != nil {
+		s.permissions.Close()
 	}
 	if s.jobs != nil {
 		s.jobs.Close()

@@ -47,3 +47,5 @@ func TestPool(t *testing.T) { runtest.Run(t, kind()) }
 
 func BenchmarkWarmInvoke(b *testing.B) { runtest.WarmInvoke(b, kind()) }
 func BenchmarkColdInvoke(b *testing.B) { runtest.ColdInvoke(b, kind()) }
+
+func TestContained(t *testing.T) { t.Parallel(); runtest.Contained(t, kind()) }

@@ -68,7 +68,10 @@ func newRig(t *testing.T) *rig {
 		for _, f := range []*os.File{fromFile, r.logs} {
 			f.Close()
 		}
-		for _, fd := range []int{in[0], out[1], l.poll, l.child, l.listener} {
+		for _, fd := range []int{in[0], out[1], l.poll, l.full, l.child, l.listener} {
+			if fd == 0 {
+				continue
+			}
 			syscall.Close(fd)
 		}
 		for fd := range l.conns {

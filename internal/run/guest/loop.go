@@ -16,7 +16,8 @@ import (
 type loop struct {
 	poll  int // epoll
 	in    int // control, from the platform; not blocking
-	out   int // control, to the platform; blocking: a platform that does not read stops the guest
+	out   int // control, to the platform; a platform that does not read stops the guest
+	full  int // epoll, for waiting until out takes more; 0 until that was needed
 	child int // readable when a child has ended
 
 	recv []byte // read from in and not yet a whole frame
@@ -41,9 +42,9 @@ func newLoop(in, out int) (*loop, error) {
 	}
 	for _, fd := range []int{in, out} {
 		syscall.CloseOnExec(fd)
-	}
-	if err := syscall.SetNonblock(in, true); err != nil {
-		return l, os.NewSyscallError("set control nonblocking", err)
+		if err := syscall.SetNonblock(fd, true); err != nil {
+			return l, os.NewSyscallError("set control nonblocking", err)
+		}
 	}
 	if l.child, err = childEnded(); err != nil {
 		return l, err
@@ -173,8 +174,7 @@ func (l *loop) flush() error {
 		n, err := write(l.out, b)
 		switch {
 		case err == syscall.EAGAIN:
-			// The driver gave us a descriptor that does not block; wait for it.
-			if err := awaitWritable(l.out); err != nil {
+			if err := l.awaitRoom(); err != nil {
 				return err
 			}
 			continue
@@ -243,20 +243,22 @@ func keep(b []byte) []byte {
 	return b[:0]
 }
 
-// awaitWritable blocks until fd takes bytes again.
-func awaitWritable(fd int) error {
-	p, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
-	if err != nil {
-		return os.NewSyscallError("epoll_create1", err)
-	}
-	defer syscall.Close(p)
-	ev := syscall.EpollEvent{Events: syscall.EPOLLOUT, Fd: int32(fd)}
-	if err := syscall.EpollCtl(p, syscall.EPOLL_CTL_ADD, fd, &ev); err != nil {
-		return os.NewSyscallError("epoll_ctl", err)
+// awaitRoom waits until out takes bytes again.
+func (l *loop) awaitRoom() error {
+	if l.full == 0 {
+		p, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+		if err != nil {
+			return os.NewSyscallError("epoll_create1", err)
+		}
+		ev := syscall.EpollEvent{Events: syscall.EPOLLOUT, Fd: int32(l.out)}
+		if err := syscall.EpollCtl(p, syscall.EPOLL_CTL_ADD, l.out, &ev); err != nil {
+			return os.NewSyscallError("epoll_ctl", err)
+		}
+		l.full = p
 	}
 	var evs [1]syscall.EpollEvent
 	for {
-		if _, err := syscall.EpollWait(p, evs[:], -1); err != syscall.EINTR {
+		if _, err := syscall.EpollWait(l.full, evs[:], -1); err != syscall.EINTR {
 			return os.NewSyscallError("epoll_wait", err)
 		}
 	}

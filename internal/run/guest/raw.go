@@ -13,8 +13,8 @@ import (
 // time of a warm invocation, where measured. Only a wait that may be long is
 // made known; see [loop.wait].
 
-// read and write are for descriptors that do not block, and for the control
-// connection, without which nothing can go on anyway. They return EINTR never.
+// read and write are for descriptors that do not block. They never return
+// EINTR.
 func read(fd int, b []byte) (int, error)  { return transfer(syscall.SYS_READ, fd, b) }
 func write(fd int, b []byte) (int, error) { return transfer(syscall.SYS_WRITE, fd, b) }
 

@@ -65,9 +65,7 @@ func ColdInvoke(b *testing.B, k Kind) {
 			for b.Loop() {
 				b.StopTimer()
 				f.p.Pool.Retire(f.ARN)
-				for f.p.Pool.Environments() > 0 {
-					time.Sleep(time.Millisecond)
-				}
+				poll(b, "no environments", func() bool { return f.p.Pool.Environments() == 0 })
 				b.StartTimer()
 				began := time.Now()
 				if r := f.Invoke(`{"key1":"value1"}`); !r.Cold {

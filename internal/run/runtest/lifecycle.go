@@ -364,7 +364,7 @@ def h(e, c):
 }
 
 // poll waits until ok, for a generous while.
-func poll(t *testing.T, what string, ok func() bool) {
+func poll(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()

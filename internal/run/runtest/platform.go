@@ -42,9 +42,10 @@ type Platform struct {
 	Pool *run.Pool
 	Logs *Logs
 
-	t     testing.TB
-	blobs *blobs
-	gate  *admit.Gate
+	t      testing.TB
+	driver sandbox.Driver
+	blobs  *blobs
+	gate   *admit.Gate
 }
 
 // An Option changes a platform's configuration.
@@ -64,7 +65,8 @@ func New(t testing.TB, k Kind, opts ...Option) *Platform {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := run.Config{Driver: k.Open(t), Code: cache, Runtimes: table, Logs: p.Logs, Init: k.Init}
+	p.driver = k.Open(t)
+	cfg := run.Config{Driver: p.driver, Code: cache, Runtimes: table, Logs: p.Logs, Init: k.Init}
 	for _, o := range opts {
 		o(&cfg)
 	}

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"countersign/internal/run/frame"
+	"countersign/internal/run/runtimes"
 )
 
 // pythonRuntime is one that is likely to be exact here; any python3 will do.
@@ -101,6 +102,9 @@ def h(e, c):
 			}
 		})
 	}
+	for minor := 6; minor <= 14; minor++ {
+		t.Run(fmt.Sprint("3.", minor), func(t *testing.T) { t.Parallel(); pythonVersion(t, k, minor) })
+	}
 	for _, c := range []struct {
 		name string
 		test func(*testing.T, Kind)
@@ -113,6 +117,43 @@ def h(e, c):
 		{"LogOrder", logOrder},
 	} {
 		t.Run(c.name, func(t *testing.T) { t.Parallel(); c.test(t, k) })
+	}
+}
+
+// pythonVersion: the bootstrap works on every version that is installed.
+func pythonVersion(t *testing.T, k Kind, minor int) {
+	id := fmt.Sprint("python3.", minor)
+	table, err := runtimes.New(runtimes.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := table.Resolve(id); err != nil || !r.Exact() {
+		t.Skipf("%s is not installed here", id)
+	}
+	f := New(t, k).Deploy(id, "a.h", Files{"a.py": `
+import logging, sys, json, socket, datetime
+def h(e, c):
+    print("Grüße")
+    logging.warning("careful")
+    if e == "exit": exit(3)
+    return {"version": "python%d.%d" % sys.version_info[:2], "e": e, "x": 1 / (e != "fail")}
+`})
+	r := f.Invoke(`"é"`)
+	e := `é`
+	if minor < 12 { // later ones answer in UTF-8
+		e = `\u00e9`
+	}
+	if want := `{"version": "` + id + `", "e": "` + e + `", "x": 1.0}`; string(r.Payload) != want {
+		t.Errorf("got %s, want %s\nlog: %s", r.Payload, want, r.LogTail)
+	}
+	if log := string(r.LogTail); !strings.Contains(log, "Grüße\n[WARNING]\t") || !strings.Contains(log, "\tcareful\n") {
+		t.Errorf("log: got %q", log)
+	}
+	if r := f.Invoke(`"fail"`); !matches(string(r.Payload), `^\{"errorMessage": "division by zero", "errorType": "ZeroDivisionError", "requestId": "[0-9a-f-]{36}", "stackTrace": \["  File \\".*a.py\\", line 7, in h\\n    return \{`) {
+		t.Errorf("got %s", r.Payload)
+	}
+	if r := f.Invoke(`"exit"`); !strings.Contains(string(r.Payload), "exit status 3") {
+		t.Errorf("got %s, want exit() to be there", r.Payload)
 	}
 }
 

@@ -73,26 +73,30 @@ func (t *Table) pick(r *Runtime, major, minor int) (probed, error) {
 		all = t.search(r.Family)
 		t.found[r.Family] = all
 	}
-	distance := func(i interpreter) int {
-		d := (i.major-major)*1000 + max(i.minor, 0) - max(minor, 0)
-		if minor < 0 {
-			d = (i.major - major) * 1000
-		}
-		if d < 0 {
-			d = -2*d + 1 // older is farther than newer
-		} else {
-			d *= 2
-		}
-		return d
-	}
-	byDistance := slices.Clone(all)
-	slices.SortStableFunc(byDistance, func(a, b interpreter) int { return distance(a) - distance(b) })
-	for _, i := range byDistance {
+	for _, i := range nearest(all, major, minor) {
 		if p, err := probe(r.Family, i.path); err == nil {
 			return p, nil
 		}
 	}
 	return probed{}, countersign.Errorf(countersign.NotAllowed, "runtime %s cannot run: no %s interpreter was found on this machine; install one or name it in the configuration", r.ID, r.Family)
+}
+
+// nearest orders interpreters by how far they are from a version: newer ones
+// before older ones that are as far, and those found first before the rest.
+func nearest(all []interpreter, major, minor int) []interpreter {
+	distance := func(i interpreter) int {
+		d := (i.major - major) * 1000
+		if minor >= 0 && i.minor >= 0 {
+			d += i.minor - minor
+		}
+		if d < 0 {
+			return -2*d + 1
+		}
+		return 2 * d
+	}
+	all = slices.Clone(all)
+	slices.SortStableFunc(all, func(a, b interpreter) int { return distance(a) - distance(b) })
+	return all
 }
 
 var (
