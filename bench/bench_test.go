@@ -116,7 +116,7 @@ func build(b *testing.B, pkg string) string {
 	if _, err := os.Stat(to); err == nil {
 		return to
 	}
-	c := exec.Command("go", "build", "-trimpath", "-o", to, pkg)
+	c := exec.Command("go", "build", "-o", to, pkg)
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
 		b.Fatalf("build %s: %v\n%s", pkg, err, out)

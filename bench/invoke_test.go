@@ -102,7 +102,7 @@ func mean(ds []time.Duration) time.Duration {
 
 // crowd is so many clients at once.
 func crowd(b *testing.B, s *server, bare, proxy string, clients int) {
-	const each = 40
+	const each = 25
 	url, h := s.invocation(b, "echo", nil)
 	of := func(call func()) func() {
 		return func() {
@@ -170,7 +170,7 @@ func cold(b *testing.B, isolated, open *server, runtime types.Runtime, handler s
 	once := func(s *server) time.Duration {
 		n++
 		_, err := s.lambda.UpdateFunctionConfiguration(b.Context(), &lambda.UpdateFunctionConfigurationInput{
-			FunctionName: &name, Environment: &types.Environment{Variables: map[string]string{"N": strconv.Itoa(n)}},
+			FunctionName: &name, Environment: &types.Environment{Variables: map[string]string{"TURN": strconv.Itoa(n)}},
 		})
 		check(b, err)
 		s.settled(b, name)
@@ -190,7 +190,7 @@ func cold(b *testing.B, isolated, open *server, runtime types.Runtime, handler s
 		once(s)
 	}
 	var o, p, r []time.Duration
-	turns(b, 15, func() {
+	turns(b, 9, func() {
 		o, p = append(o, once(isolated)), append(p, once(open))
 		if bare != nil {
 			began := time.Now()

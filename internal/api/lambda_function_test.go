@@ -285,13 +285,14 @@ func tags(n int) object {
 }
 
 // Two things at once are refused, and a caller may still run what is on its
-// way. The archive is large, so that its way is long enough to be seen.
+// way. The archive is large, and unlike any unpacked before, so that its way is
+// long enough to be seen.
 func TestUnderWay(t *testing.T) {
 	t.Parallel()
 	needsPython(t)
 	w := newWorld(t)
 	bulk := func(fill string) []byte {
-		return zipOf(t, "app.py", hello, "bulk", strings.Repeat(fill+strings.Repeat("\x00", 1023), 120<<10))
+		return zipOf(t, "app.py", hello+"# "+w.region, "bulk", strings.Repeat(fill+strings.Repeat("\x00", 1023), 120<<10))
 	}
 	w.do("POST", functions, newFunction("slow", bulk("1"), object{"Timeout": 30})).accepted(t, "create", 201)
 	pending := conflict("The operation cannot be performed at this time. The function is currently in the following state: Pending")
