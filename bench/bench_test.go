@@ -16,6 +16,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -161,7 +162,9 @@ type server struct {
 // serve starts a platform on dir that stops with the benchmark.
 func serve(b *testing.B, dir, sandbox string) *server {
 	b.Helper()
-	p, err := platform.Open(b.Context(), platform.Config{Dir: dir, Sandbox: sandbox})
+	p, err := platform.Open(b.Context(), platform.Config{
+		Dir: dir, Sandbox: sandbox, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
+	})
 	check(b, err)
 	b.Cleanup(func() {
 		if err := p.Close(); err != nil {

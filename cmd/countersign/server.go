@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
 	"countersign/internal/platform"
@@ -25,6 +26,7 @@ type serverCmd struct {
 
 	// The root of the account. Both or neither.
 	RootAccessKeyID     string `name:"root-access-key-id" help:"Root access key id; default is made on the first start and kept under DIR." placeholder:"ID" env:"COUNTERSIGN_ROOT_ACCESS_KEY_ID"`
+	MasterKey           string `name:"master-key" help:"Key that seals the authority's private keys, 32 bytes in base64; give it by environment. Default is made on the first start and kept under DIR." placeholder:"KEY" env:"COUNTERSIGN_MASTER_KEY"`
 	RootSecretAccessKey string `name:"root-secret-access-key" help:"Root secret; give it by environment, not on a command line others can list." placeholder:"SECRET" env:"COUNTERSIGN_ROOT_SECRET_ACCESS_KEY"`
 }
 
@@ -51,6 +53,13 @@ func (c serverCmd) Run(ctx context.Context, s *streams) error {
 	if err := level.UnmarshalText([]byte(c.Log)); err != nil {
 		return err
 	}
+	// Objects are kept under a working directory of their own; whatever is
+	// named relative to ours has to be named for good before that.
+	data, err := filepath.Abs(c.Data)
+	if err != nil {
+		return err
+	}
+	c.Data = data
 	log := slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: level}))
 
 	// The address first: a second server should fail before it touches data.
@@ -63,7 +72,7 @@ func (c serverCmd) Run(ctx context.Context, s *streams) error {
 
 	p, err := platform.Open(ctx, platform.Config{
 		Dir: c.Data, NATS: c.NATS, Sandbox: c.Sandbox, StrictRuntimes: c.Strict,
-		RootAccessKeyID: c.RootAccessKeyID, RootSecretAccessKey: c.RootSecretAccessKey,
+		MasterKey: c.MasterKey, RootAccessKeyID: c.RootAccessKeyID, RootSecretAccessKey: c.RootSecretAccessKey,
 		Log: log,
 	})
 	if err != nil {

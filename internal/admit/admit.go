@@ -276,8 +276,8 @@ func (g *Gate) Admit(ctx context.Context, req Request) (Admission, error) {
 
 // Recall makes an Admission again from the record of an earlier one, for the
 // start of an environment. AWS judges at deployment only, and so does this:
-// it checks that the artifact is still there, and whoever unpacks it checks
-// every byte against the digest.
+// it asks nothing of the artifact again. Whoever unpacks it checks every byte
+// against the digest.
 func (g *Gate) Recall(ctx context.Context, rec Record) (Admission, error) {
 	if rec.Artifact.IsZero() || rec.At.IsZero() {
 		return Admission{}, countersign.Errorf(countersign.Refused, "there is no record that this code was admitted")

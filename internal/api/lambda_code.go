@@ -11,6 +11,7 @@ import (
 	"countersign"
 	"countersign/internal/admit"
 	"countersign/internal/objects"
+	"countersign/internal/release"
 	"countersign/internal/wire"
 )
 
@@ -20,29 +21,43 @@ type codeIn struct {
 	bucket, key, version, image *string
 }
 
-// admit stores the code a request brings and asks the gate about it under the
-// code signing configuration config, empty for none. subject is what AWS
-// names in a refusal.
-func (l *Lambda) admit(ctx context.Context, c *wire.Call, in codeIn, config, subject string) (admit.Admission, error) {
+// A basis tells what code is to be admitted on, and the policy to ask of it.
+type basis func() (release.Basis, *admit.Policy, error)
+
+// rounds is how often code is judged again when its basis moves meanwhile.
+const rounds = 5
+
+// deploy stores the code a request brings, asks the gate about it, and hands
+// the admission to do, which puts it into a function if what it was admitted
+// on still holds. subject is what AWS names in a refusal.
+func (l *Lambda) deploy(ctx context.Context, c *wire.Call, in codeIn, subject string, on basis, do func(admit.Admission, release.Basis) error) error {
 	// A configuration that does not exist refuses before any code is read.
-	policy, err := l.Functions.PolicyOf(scope(c), config)
-	if err != nil {
-		return admit.Admission{}, err
+	if _, _, err := on(); err != nil {
+		return err
 	}
 	code, err := l.open(ctx, c, in)
 	if err != nil {
-		return admit.Admission{}, err
+		return err
 	}
 	defer code.Close()
 	digest, _, err := l.Artifacts.Put(ctx, code)
 	if err != nil {
-		return admit.Admission{}, fmt.Errorf("store code: %w", err)
+		return fmt.Errorf("store code: %w", err)
 	}
-	a, err := l.Gate.Admit(ctx, admit.Request{Artifact: digest, Policy: policy})
-	if err != nil {
-		return admit.Admission{}, refused(err, subject)
+	for range rounds {
+		b, policy, err := on()
+		if err != nil {
+			return err
+		}
+		a, err := l.Gate.Admit(ctx, admit.Request{Artifact: digest, Policy: policy})
+		if err != nil {
+			return refused(err, subject)
+		}
+		if err := do(a, b); !errors.Is(err, release.ErrMoved) {
+			return err
+		}
 	}
-	return a, nil
+	return release.ErrMoved
 }
 
 // open finds the code a request brings.
@@ -61,9 +76,15 @@ func (l *Lambda) open(ctx context.Context, c *wire.Call, in codeIn) (io.ReadClos
 	case val(in.bucket) == "" || val(in.key) == "":
 		return nil, countersign.Errorf(countersign.Invalid, "Please provide a source for function code.")
 	}
-	body, _, err := l.Objects.GetObject(ctx, c.Region, *in.bucket, *in.key, val(in.version))
+	body, info, err := l.Objects.GetObject(ctx, c.Region, *in.bucket, *in.key, val(in.version))
 	if err != nil {
 		return nil, sourceMissing(err)
+	}
+	// No archive of Lambda's unzipped size has a file larger than this, and
+	// what is larger is not stored to be refused.
+	if info.Size > codeSizeUnzipped {
+		body.Close()
+		return nil, countersign.Errorf(countersign.Invalid, unzippedTooLarge, codeSizeUnzipped)
 	}
 	return body, nil
 }

@@ -32,14 +32,17 @@ func (l *Lambda) createFunction(ctx context.Context, c *wire.Call, in *lambda.Cr
 		return nil, countersign.Errorf(countersign.Exists, "Function already exist: %s", r.name)
 	}
 	// Create names the function in a refusal as the caller did.
-	a, err := l.admit(ctx, c, codeIn{zip: in.Code.ZipFile, bucket: in.Code.S3Bucket, key: in.Code.S3Key, version: in.Code.S3ObjectVersion, image: in.Code.ImageUri},
-		val(in.CodeSigningConfigArn), *in.FunctionName)
-	if err != nil {
-		return nil, err
+	code := codeIn{zip: in.Code.ZipFile, bucket: in.Code.S3Bucket, key: in.Code.S3Key, version: in.Code.S3ObjectVersion, image: in.Code.ImageUri}
+	on := func() (release.Basis, *admit.Policy, error) {
+		return l.Functions.NewBasis(r.scope, val(in.CodeSigningConfigArn))
 	}
-	v, err := l.Functions.Create(ctx, release.NewFunction{
-		Scope: r.scope, Name: r.name, Settings: settings, Code: a,
-		Config: val(in.CodeSigningConfigArn), Tags: in.Tags, Publish: val(in.Publish),
+	var v release.Version
+	err = l.deploy(ctx, c, code, *in.FunctionName, on, func(a admit.Admission, b release.Basis) (err error) {
+		v, err = l.Functions.Create(ctx, release.NewFunction{
+			Scope: r.scope, Name: r.name, Settings: settings, Code: a, Basis: b,
+			Config: val(in.CodeSigningConfigArn), Tags: in.Tags, Publish: val(in.Publish),
+		})
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -185,18 +188,21 @@ func (l *Lambda) updateFunctionCode(ctx context.Context, c *wire.Call, in *lambd
 		return nil, countersign.Errorf(countersign.Stale, "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id")
 	}
 	arch := architecture(in.Architectures, "")
-	a, err := l.admit(ctx, c, codeIn{zip: in.ZipFile, bucket: in.S3Bucket, key: in.S3Key, version: in.S3ObjectVersion}, f.Config, f.Latest.ARN())
+	code := codeIn{zip: in.ZipFile, bucket: in.S3Bucket, key: in.S3Key, version: in.S3ObjectVersion}
+	on := func() (release.Basis, *admit.Policy, error) { return l.Functions.Basis(r.scope, r.name) }
+	var v release.Version
+	err = l.deploy(ctx, c, code, f.Latest.ARN(), on, func(a admit.Admission, b release.Basis) (err error) {
+		if val(in.DryRun) {
+			v = dryRun(f.Latest, a, arch)
+			return nil
+		}
+		v, err = l.Functions.UpdateCode(ctx, r.scope, r.name, val(in.RevisionId), a, b, arch)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	if val(in.DryRun) {
-		return configuration(dryRun(f.Latest, a, arch), f.Latest.ARN(), full), nil
-	}
-	v, err := l.Functions.UpdateCode(ctx, r.scope, r.name, val(in.RevisionId), a, arch)
-	if err != nil {
-		return nil, err
-	}
-	if val(in.Publish) {
+	if val(in.Publish) && !val(in.DryRun) {
 		if v, err = l.Functions.PublishUnsettled(ctx, r.scope, r.name); err != nil {
 			return nil, err
 		}

@@ -47,12 +47,16 @@ func (a Alias) pick(roll float64) int {
 
 // CreateAlias makes a. Its Revision is given here.
 func (fs *Functions) CreateAlias(ctx context.Context, a Alias) (Alias, error) {
+	f, err := fs.Get(a.Scope, a.Function)
+	if err != nil {
+		return Alias{}, err
+	}
 	if err := fs.checkAlias(a); err != nil {
 		return Alias{}, err
 	}
 	a.Revision = fs.newID()
 	a.Weights = maps.Clone(a.Weights)
-	if _, err := fs.aliases.Create(ctx, aliasKey(a.Scope, a.Function, a.Name), a); err != nil {
+	if _, err := fs.aliases.Create(ctx, f.aliasKey(a.Name), a); err != nil {
 		return Alias{}, fs.explain(err, "create alias "+a.Name, countersign.Errorf(countersign.Exists, "Alias already exists: %s", a.ARN()))
 	}
 	return a, nil
@@ -60,10 +64,11 @@ func (fs *Functions) CreateAlias(ctx context.Context, a Alias) (Alias, error) {
 
 // Alias returns the alias called name.
 func (fs *Functions) Alias(s Scope, function, name string) (Alias, error) {
-	if _, err := fs.Get(s, function); err != nil {
+	f, err := fs.Get(s, function)
+	if err != nil {
 		return Alias{}, aliasMissing("Cannot find alias arn: %s", s, function, name)
 	}
-	a, _, ok := fs.aliases.Get(aliasKey(s, function, name))
+	a, _, ok := fs.aliases.Get(f.aliasKey(name))
 	if !ok {
 		return Alias{}, aliasMissing("Cannot find alias arn: %s", s, function, name)
 	}
@@ -74,16 +79,17 @@ func (fs *Functions) Alias(s Scope, function, name string) (Alias, error) {
 // after, by name, and whether there are more. version, when not negative,
 // keeps those that use it.
 func (fs *Functions) Aliases(s Scope, function, after string, limit, version int) ([]Alias, bool, error) {
-	if _, err := fs.Get(s, function); err != nil {
+	f, err := fs.Get(s, function)
+	if err != nil {
 		return nil, false, err
 	}
 	var out []Alias
 	from := ""
 	if after != "" {
-		from = aliasKey(s, function, after)
+		from = f.aliasKey(after)
 	}
 	for {
-		items, more := fs.aliases.Page(functionKey(s, function)+sep, from, limit-len(out))
+		items, more := fs.aliases.Page(f.below(), from, limit-len(out))
 		for _, it := range items {
 			from = it.Key
 			if version < 0 || it.Val.Version == version || it.Val.uses(version) {
@@ -99,7 +105,11 @@ func (fs *Functions) Aliases(s Scope, function, after string, limit, version int
 // UpdateAlias changes what change changes. revision, when not empty, must be
 // the alias's.
 func (fs *Functions) UpdateAlias(ctx context.Context, s Scope, function, name, revision string, change func(*Alias)) (Alias, error) {
-	a, err := fs.aliases.Update(ctx, aliasKey(s, function, name), func(a *Alias) error {
+	f, err := fs.Get(s, function)
+	if err != nil {
+		return Alias{}, aliasMissing("Alias not found: %s", s, function, name)
+	}
+	a, err := fs.aliases.Update(ctx, f.aliasKey(name), func(a *Alias) error {
 		if revision != "" && revision != a.Revision {
 			return staleRevision()
 		}
@@ -118,15 +128,16 @@ func (fs *Functions) UpdateAlias(ctx context.Context, s Scope, function, name, r
 
 // DeleteAlias removes the alias. Deleting one that is not there succeeds.
 func (fs *Functions) DeleteAlias(ctx context.Context, s Scope, function, name string) error {
-	if _, err := fs.Get(s, function); err != nil {
+	f, err := fs.Get(s, function)
+	if err != nil {
 		return err
 	}
 	for {
-		_, rev, ok := fs.aliases.Get(aliasKey(s, function, name))
+		_, rev, ok := fs.aliases.Get(f.aliasKey(name))
 		if !ok {
 			return nil
 		}
-		err := fs.aliases.Delete(ctx, aliasKey(s, function, name), rev)
+		err := fs.aliases.Delete(ctx, f.aliasKey(name), rev)
 		if errors.Is(err, store.ErrConflict) {
 			continue // it was moved meanwhile; delete what it is now
 		}
@@ -169,19 +180,21 @@ const Primary = 1
 // a number, or an alias, whose weights decide by roll: uniform in [0, 1) for a
 // call, [Primary] for who only reads.
 func (fs *Functions) Resolve(s Scope, name, qualifier string, roll float64) (Version, error) {
-	switch n, err := strconv.Atoi(qualifier); {
-	case qualifier == "" || qualifier == Latest:
+	if qualifier == "" || qualifier == Latest {
 		return fs.Version(s, name, 0)
-	case err == nil:
+	}
+	// Digits alone are a number; "-1" is a name.
+	if n, err := strconv.ParseUint(qualifier, 10, 31); err == nil {
 		if n < 1 {
 			return Version{}, NotFound(s, name, qualifier)
 		}
-		return fs.Version(s, name, n)
+		return fs.Version(s, name, int(n))
 	}
-	if _, err := fs.Get(s, name); err != nil {
+	f, err := fs.Get(s, name)
+	if err != nil {
 		return Version{}, err
 	}
-	a, _, ok := fs.aliases.Get(aliasKey(s, name, qualifier))
+	a, _, ok := fs.aliases.Get(f.aliasKey(qualifier))
 	if !ok {
 		return Version{}, NotFound(s, name, qualifier)
 	}

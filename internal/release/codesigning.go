@@ -22,6 +22,9 @@ type CodeSigning struct {
 	Publishers  []string  `json:"publishers"` // signing profile version ARNs, as given
 	Enforce     bool      `json:"enforce"`
 	Modified    time.Time `json:"modified"`
+	// Stamp changes with every update: what was admitted on another is judged
+	// again.
+	Stamp string `json:"stamp"`
 	// Tags belong to the configuration; they do not touch Modified.
 	Tags map[string]string `json:"tags,omitempty"`
 }
@@ -44,7 +47,7 @@ func configKey(s Scope, id string) string { return store.Key(s.Account, s.Region
 // constraints have checked its pattern.
 func parseConfigARN(arn string) (Scope, string, bool) {
 	a, err := countersign.ParseARN(arn)
-	if err != nil || a.Service != "lambda" {
+	if err != nil || a.Partition != "aws" || a.Service != "lambda" {
 		return Scope{}, "", false
 	}
 	const kind = "code-signing-config:"
@@ -66,7 +69,7 @@ func (c configs) get(arn string) (CodeSigning, bool) {
 // CreateCodeSigning stores c under a new id.
 func (fs *Functions) CreateCodeSigning(ctx context.Context, c CodeSigning) (CodeSigning, error) {
 	c.ID = newConfigID(fs.newID())
-	c.Modified = fs.now()
+	c.Modified, c.Stamp = fs.now(), fs.newID()
 	c.Publishers = slices.Clone(c.Publishers)
 	c.Tags = maps.Clone(c.Tags)
 	if _, err := fs.configs.docs.Create(ctx, configKey(c.Scope, c.ID), c); err != nil {
@@ -99,9 +102,11 @@ func (fs *Functions) CodeSigning(arn string) (CodeSigning, error) {
 
 // UpdateCodeSigning changes what change changes.
 func (fs *Functions) UpdateCodeSigning(ctx context.Context, arn string, change func(*CodeSigning)) (CodeSigning, error) {
-	return fs.changeCodeSigning(ctx, arn, func(c *CodeSigning) error {
+	fs.fence.Lock()
+	defer fs.fence.Unlock()
+	return fs.changeCodeSigning(context.WithoutCancel(ctx), arn, func(c *CodeSigning) error {
 		change(c)
-		c.Modified = fs.now()
+		c.Modified, c.Stamp = fs.now(), fs.newID()
 		return nil
 	})
 }
@@ -135,6 +140,8 @@ func (fs *Functions) DeleteCodeSigning(ctx context.Context, arn string) error {
 	if !ok {
 		return configUnknown(arn)
 	}
+	fs.fence.Lock()
+	defer fs.fence.Unlock()
 	key := configKey(s, id)
 	_, rev, ok := fs.configs.docs.Get(key)
 	if !ok {

@@ -124,6 +124,9 @@ func (v Version) settled() bool { return v.State != Pending && v.Update != InPro
 // A Function is the document of one function: its $LATEST and what belongs to
 // the function as a whole.
 type Function struct {
+	// ID tells this function from an earlier one of the same name: versions
+	// and aliases are kept under it, and none of another's is ever seen.
+	ID     string  `json:"id"`
 	Latest Version `json:"latest"`
 	// Next is the number the next published version gets. It only grows.
 	Next int `json:"next"`
@@ -147,6 +150,7 @@ type NewFunction struct {
 	Name     string
 	Settings Settings
 	Code     admit.Admission
+	Basis    Basis  // what Code was admitted on
 	Config   string // ARN of a code signing configuration; empty for none
 	Tags     map[string]string
 	Publish  bool
@@ -156,11 +160,13 @@ type NewFunction struct {
 // and number 1 when publishing was asked for. It settles at once; see
 // [Functions.Settled].
 func (fs *Functions) Create(ctx context.Context, n NewFunction) (Version, error) {
+	ctx = context.WithoutCancel(ctx) // a caller who hangs up leaves nothing half done
 	if _, err := fs.PolicyOf(n.Scope, n.Config); err != nil {
 		return Version{}, err
 	}
 	now := fs.now()
 	f := Function{
+		ID: fs.newID(),
 		Latest: Version{
 			Scope: n.Scope, Name: n.Name, Revision: fs.newID(), Modified: now, Build: fs.newID(),
 			Settings: n.Settings, Code: codeFrom(n.Code), State: Pending,
@@ -174,18 +180,20 @@ func (fs *Functions) Create(ctx context.Context, n NewFunction) (Version, error)
 			return Version{}, fmt.Errorf("create %s: finish deletion: %w", n.Name, err)
 		}
 	}
-	if _, err := fs.docs.Create(ctx, key, f); err != nil {
+	if last, _, ok := fs.numbers.Get(key); ok {
+		f.Next = last
+	}
+	if err := fs.deploy(n.Basis, Function{Config: n.Config}, func() error {
+		_, err := fs.docs.Create(ctx, key, f)
+		return err
+	}); err != nil {
 		return Version{}, fs.explain(err, "create "+n.Name, existsAlready(n.Name))
 	}
-	v := f.Latest
+	defer fs.settle(n.Scope, n.Name)
 	if n.Publish {
-		var err error
-		if v, err = fs.publish(ctx, n.Scope, n.Name, Publication{}); err != nil {
-			return Version{}, err
-		}
+		return fs.publish(ctx, n.Scope, n.Name, Publication{})
 	}
-	fs.settle(n.Scope, n.Name)
-	return v, nil
+	return f.Latest, nil
 }
 
 // Get returns the function called name. Its Latest may be unsettled.
@@ -250,9 +258,15 @@ func (fs *Functions) UpdateSettings(ctx context.Context, s Scope, name, revision
 	})
 }
 
-// UpdateCode gives $LATEST other code.
-func (fs *Functions) UpdateCode(ctx context.Context, s Scope, name, revision string, a admit.Admission, architecture string) (Version, error) {
+// UpdateCode gives $LATEST other code, if what it was admitted on still holds;
+// otherwise the error is [ErrMoved].
+func (fs *Functions) UpdateCode(ctx context.Context, s Scope, name, revision string, a admit.Admission, on Basis, architecture string) (Version, error) {
+	fs.fence.RLock()
+	defer fs.fence.RUnlock()
 	return fs.update(ctx, s, name, revision, func(f *Function) error {
+		if !fs.holds(on, *f) {
+			return ErrMoved
+		}
 		c := codeFrom(a)
 		f.Dirty = f.Dirty || f.Latest.Code.Artifact != c.Artifact
 		f.Latest.Code = c
@@ -266,6 +280,7 @@ func (fs *Functions) UpdateCode(ctx context.Context, s Scope, name, revision str
 // update is the one way $LATEST changes: the new state is stored as being in
 // progress, answered so, and settled.
 func (fs *Functions) update(ctx context.Context, s Scope, name, revision string, change func(*Function) error) (Version, error) {
+	ctx = context.WithoutCancel(ctx)
 	f, err := fs.docs.Update(ctx, functionKey(s, name), func(f *Function) error {
 		if f.Deleting {
 			return NotFound(s, name, "")
@@ -285,10 +300,11 @@ func (fs *Functions) update(ctx context.Context, s Scope, name, revision string,
 		f.Latest.Fault = ""
 		return nil
 	})
+	// Settled even after an error: the store may have the write all the same.
+	fs.settle(s, name)
 	if err != nil {
 		return Version{}, fs.explain(err, "update "+name, NotFound(s, name, ""))
 	}
-	fs.settle(s, name)
 	return f.Latest, nil
 }
 
@@ -324,6 +340,7 @@ func (fs *Functions) Attach(ctx context.Context, s Scope, name, config string) e
 
 // Delete removes the function, its versions and its aliases.
 func (fs *Functions) Delete(ctx context.Context, s Scope, name string) error {
+	ctx = context.WithoutCancel(ctx)
 	key := functionKey(s, name)
 	// Stage: from here on the function is gone, whatever happens next.
 	_, err := fs.docs.Update(ctx, key, func(f *Function) error {
@@ -347,12 +364,17 @@ func (fs *Functions) Delete(ctx context.Context, s Scope, name string) error {
 // what the next start runs after a crash: doing it twice is harmless.
 func (fs *Functions) remove(ctx context.Context, key string, f Function, rev store.Revision) error {
 	s, name := f.Latest.Scope, f.Latest.Name
-	for it := range fs.aliases.All(functionKey(s, name) + sep) {
+	// AWS: a number is not given again "even for a function that has been
+	// deleted and recreated".
+	if err := fs.remember(ctx, key, f.Next); err != nil {
+		return fmt.Errorf("delete %s: %w", name, err)
+	}
+	for it := range fs.aliases.All(f.below()) {
 		if err := gone(fs.aliases.Delete(ctx, it.Key, it.Rev)); err != nil {
 			return fmt.Errorf("delete alias %s of %s: %w", it.Val.Name, name, err)
 		}
 	}
-	for it := range fs.versions.All(functionKey(s, name) + sep) {
+	for it := range fs.versions.All(f.below()) {
 		if err := gone(fs.versions.Delete(ctx, it.Key, it.Rev)); err != nil {
 			return fmt.Errorf("delete version %d of %s: %w", it.Val.Number, name, err)
 		}

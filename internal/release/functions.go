@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +21,11 @@ type Functions struct {
 	versions *store.Docs[Version]
 	aliases  *store.Docs[Alias]
 	configs  configs
+	numbers  *store.Docs[int] // by function key: the next version number of whoever takes the name next
+
+	// fence is held for writing while a code signing configuration changes, and
+	// for reading from the last look at one until code admitted on it is in.
+	fence sync.RWMutex
 
 	life   context.Context // ends with Close; settling runs under it
 	end    context.CancelFunc
@@ -59,6 +65,9 @@ func Open(ctx context.Context, cfg Config) (*Functions, error) {
 	if fs.configs.docs, err = openDocs[CodeSigning](ctx, cfg.Store, "code-signing-configs"); err != nil {
 		return nil, err
 	}
+	if fs.numbers, err = openDocs[int](ctx, cfg.Store, "version-numbers"); err != nil {
+		return nil, err
+	}
 	fs.life, fs.end = context.WithCancel(context.WithoutCancel(ctx))
 	unsettled := map[string]Version{}
 	for it := range fs.docs.All("") {
@@ -71,6 +80,9 @@ func Open(ctx context.Context, cfg Config) (*Functions, error) {
 		case !l.settled():
 			unsettled[it.Key] = l
 		}
+	}
+	if err := fs.sweep(ctx); err != nil {
+		return nil, err
 	}
 	for it := range fs.versions.All("") {
 		if v := it.Val; !v.settled() {
@@ -104,6 +116,41 @@ func (fs *Functions) Close() {
 	fs.versions.Close()
 	fs.aliases.Close()
 	fs.configs.docs.Close()
+	fs.numbers.Close()
+}
+
+// sweep removes versions and aliases of functions that are gone. They are
+// invisible: who made them lost a race with the function's deletion.
+func (fs *Functions) sweep(ctx context.Context) error {
+	live := map[string]bool{}
+	for it := range fs.docs.All("") {
+		live[it.Val.below()] = true
+	}
+	orphan := func(key string) bool { return !live[key[:strings.LastIndex(key, sep)+1]] }
+	for it := range fs.versions.All("") {
+		if orphan(it.Key) {
+			if err := gone(fs.versions.Delete(ctx, it.Key, it.Rev)); err != nil {
+				return fmt.Errorf("sweep version %s: %w", it.Key, err)
+			}
+		}
+	}
+	for it := range fs.aliases.All("") {
+		if orphan(it.Key) {
+			if err := gone(fs.aliases.Delete(ctx, it.Key, it.Rev)); err != nil {
+				return fmt.Errorf("sweep alias %s: %w", it.Key, err)
+			}
+		}
+	}
+	return nil
+}
+
+// remember keeps the number a function of this name would publish next.
+func (fs *Functions) remember(ctx context.Context, key string, next int) error {
+	_, err := fs.numbers.Update(ctx, key, func(n *int) error { *n = max(*n, next); return nil })
+	if errors.Is(err, store.ErrNotFound) {
+		_, err = fs.numbers.Create(ctx, key, next)
+	}
+	return err
 }
 
 func (fs *Functions) now() time.Time { return fs.cfg.Now().UTC() }
@@ -163,7 +210,7 @@ func (fs *Functions) settleNow(ctx context.Context, s Scope, name string) error 
 			return fmt.Errorf("settle %s: %w", name, err)
 		}
 	}
-	for it := range fs.versions.All(functionKey(s, name) + sep) {
+	for it := range fs.versions.All(f.below()) {
 		if it.Val.settled() {
 			continue
 		}
@@ -221,8 +268,8 @@ func (fs *Functions) Settled(ctx context.Context, s Scope, name string) error {
 	}
 }
 
-// Keys. A function's versions and aliases live below its own key, so that a
-// prefix finds them.
+// Keys. A function's versions and aliases live below its own key and its id,
+// so that a prefix finds them and no namesake's.
 const sep = "."
 
 func scopeKey(s Scope) string { return store.Key(s.Account, s.Region) + sep }
@@ -235,14 +282,15 @@ func functionKey(s Scope, name string) string {
 	return store.Key(s.Account, s.Region, name)
 }
 
-// versionKey pads the number so that the order of keys is that of numbers.
-func versionKey(s Scope, name string, number int) string {
-	return store.Key(s.Account, s.Region, name, fmt.Sprintf("%010d", number))
+// below is the prefix of the keys of f's versions and of its aliases.
+func (f Function) below() string {
+	return store.Key(f.Latest.Scope.Account, f.Latest.Scope.Region, f.Latest.Name, f.ID) + sep
 }
 
-func aliasKey(s Scope, function, name string) string {
-	return store.Key(s.Account, s.Region, function, name)
-}
+// versionKey pads the number so that the order of keys is that of numbers.
+func (f Function) versionKey(number int) string { return f.below() + fmt.Sprintf("%010d", number) }
+
+func (f Function) aliasKey(name string) string { return f.below() + store.Key(name) }
 
 func values[T any](items []store.Item[T]) []T {
 	out := make([]T, len(items))

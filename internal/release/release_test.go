@@ -58,6 +58,16 @@ func (f *fixture) create(t *testing.T, name string) Version {
 	return v
 }
 
+// on is what code for the function is admitted on now.
+func (f *fixture) on(t *testing.T, name string) Basis {
+	t.Helper()
+	b, _, err := f.Basis(here, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 func (f *fixture) settled(t *testing.T, name string) Version {
 	t.Helper()
 	if err := f.Settled(t.Context(), here, name); err != nil {
@@ -160,7 +170,7 @@ func TestPublishWithUpdate(t *testing.T) {
 	f := open(t, storetest.Memory(), func(context.Context, Version) error { <-gate; return nil })
 	f.create(t, "hello")
 	f.settled(t, "hello")
-	if _, err := f.UpdateCode(t.Context(), here, "hello", "", admitted(t, "two"), ""); err != nil {
+	if _, err := f.UpdateCode(t.Context(), here, "hello", "", admitted(t, "two"), f.on(t, "hello"), ""); err != nil {
 		t.Fatal(err)
 	}
 	v, err := f.PublishUnsettled(t.Context(), here, "hello")
@@ -302,6 +312,111 @@ func TestDeleteReleasesEverything(t *testing.T) {
 	}
 }
 
+// TestCodeGoesInOnlyOnItsBasis: whatever the admission was decided on and is
+// not so any more, the code is judged again.
+func TestCodeGoesInOnlyOnItsBasis(t *testing.T) {
+	t.Parallel()
+	f := open(t, storetest.Memory(), nil)
+	cs, err := f.CreateCodeSigning(t.Context(), CodeSigning{Scope: here, Publishers: []string{"p"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, move := range map[string]func() error{
+		"attached":  func() error { return f.Attach(t.Context(), here, "hello", cs.ARN()) },
+		"detached":  func() error { return f.Attach(t.Context(), here, "hello", "") },
+		"attached2": func() error { return f.Attach(t.Context(), here, "hello", cs.ARN()) },
+		"tightened": func() error {
+			if err := f.Attach(t.Context(), here, "hello", cs.ARN()); err != nil {
+				return err
+			}
+			_, err := f.UpdateCodeSigning(t.Context(), cs.ARN(), func(c *CodeSigning) { c.Enforce = true })
+			return err
+		},
+		"recreated": func() error {
+			if err := f.Delete(t.Context(), here, "hello"); err != nil {
+				return err
+			}
+			f.create(t, "hello")
+			return nil
+		},
+	} {
+		if _, err := f.Get(here, "hello"); err != nil {
+			f.create(t, "hello")
+		}
+		before := "" // every case starts without a configuration, but "detached"
+		if name == "detached" {
+			before = cs.ARN()
+		}
+		if err := f.Attach(t.Context(), here, "hello", before); err != nil {
+			t.Fatal(err)
+		}
+		was := f.settled(t, "hello")
+		on := f.on(t, "hello")
+		if err := move(); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		f.settled(t, "hello")
+		if _, err := f.UpdateCode(t.Context(), here, "hello", "", admitted(t, "late"), on, ""); !errors.Is(err, ErrMoved) {
+			t.Errorf("%s: got %v, want ErrMoved", name, err)
+		}
+		if now := f.settled(t, "hello"); now.Code.Artifact != was.Code.Artifact {
+			t.Errorf("%s: the code went in", name)
+		}
+	}
+	stale, _, err := f.NewBasis(here, cs.ARN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.UpdateCodeSigning(t.Context(), cs.ARN(), func(*CodeSigning) {}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Create(t.Context(), NewFunction{Scope: here, Name: "fresh", Code: admitted(t, "x"), Basis: stale, Config: cs.ARN()}); !errors.Is(err, ErrMoved) {
+		t.Errorf("created on a stale basis: %v", err)
+	}
+}
+
+// TestNamesakesShareNothing: versions and aliases of a deleted function are
+// never seen again, and its numbers are not given again.
+func TestNamesakesShareNothing(t *testing.T) {
+	t.Parallel()
+	st := storetest.Memory()
+	f := open(t, st, nil)
+	f.create(t, "hello")
+	f.settled(t, "hello")
+	old, err := f.Get(here, "hello")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Publish(t.Context(), here, "hello", Publication{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Delete(t.Context(), here, "hello"); err != nil {
+		t.Fatal(err)
+	}
+	// Somebody who began before the deletion writes after it.
+	if _, err := f.versions.Create(t.Context(), old.versionKey(2), Version{Scope: here, Name: "hello", Number: 2, State: Active}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.aliases.Create(t.Context(), old.aliasKey("live"), Alias{Scope: here, Function: "hello", Name: "live", Version: 2}); err != nil {
+		t.Fatal(err)
+	}
+	f.create(t, "hello")
+	f.settled(t, "hello")
+	for _, q := range []string{"1", "2", "live"} {
+		if _, err := f.Resolve(here, "hello", q, 0); err == nil {
+			t.Errorf("the new function answers for the old one's %s", q)
+		}
+	}
+	if v, err := f.Publish(t.Context(), here, "hello", Publication{}); err != nil || v.Number != 2 {
+		t.Errorf("got version %d %v, want 2: 1 was given", v.Number, err)
+	}
+	f.Close()
+	again := open(t, st, nil)
+	if n, m := again.versions.Len(""), again.aliases.Len(""); n != 1 || m != 0 {
+		t.Errorf("after a restart there are %d versions and %d aliases, want 1 and 0", n, m)
+	}
+}
+
 func TestConfigComesBeforeFunction(t *testing.T) {
 	t.Parallel()
 	f := open(t, storetest.Memory(), nil)
@@ -330,7 +445,7 @@ func TestCrash(t *testing.T) {
 			return err
 		},
 		"update": func(w world) error {
-			_, err := w.f.UpdateCode(w.t.Context(), here, "hello", "", admitted(w.t, "two"), "")
+			_, err := w.f.UpdateCode(w.t.Context(), here, "hello", "", admitted(w.t, "two"), w.f.on(w.t, "hello"), "")
 			return err
 		},
 		"publish": func(w world) error {
@@ -378,7 +493,7 @@ func checkWhole(t *testing.T, f *fixture) {
 	t.Helper()
 	for _, n := range []string{"hello", "new"} {
 		if _, err := f.Get(here, n); err != nil {
-			if vs := f.versions.Len(functionKey(here, n) + sep); vs != 0 {
+			if vs := f.versions.Len(functionKey(here, n) + sep); vs != 0 { // of whatever id
 				t.Errorf("%s is gone and left %d versions", n, vs)
 			}
 			continue

@@ -34,6 +34,7 @@ func (fs *Functions) Publish(ctx context.Context, s Scope, name string, p Public
 
 // publish freezes $LATEST whether or not it has settled.
 func (fs *Functions) publish(ctx context.Context, s Scope, name string, p Publication) (Version, error) {
+	ctx = context.WithoutCancel(ctx)
 	for {
 		f, err := fs.Get(s, name)
 		if err != nil {
@@ -47,7 +48,7 @@ func (fs *Functions) publish(ctx context.Context, s Scope, name string, p Public
 			return Version{}, countersign.Errorf(countersign.Invalid, "CodeSHA256 (%s) is different from current CodeSHA256 in $LATEST (%s). Please try again with the CodeSHA256 in $LATEST.", p.CodeSHA256, have)
 		}
 		if f.Published > 0 && !f.Dirty {
-			if v, _, ok := fs.versions.Get(versionKey(s, name, f.Published)); ok && (p.Description == nil || *p.Description == v.Settings.Description) {
+			if v, _, ok := fs.versions.Get(f.versionKey(f.Published)); ok && (p.Description == nil || *p.Description == v.Settings.Description) {
 				return v, nil
 			}
 		}
@@ -63,7 +64,7 @@ func (fs *Functions) publish(ctx context.Context, s Scope, name string, p Public
 			v.State, v.Update = Pending, ""
 		}
 
-		key := versionKey(s, name, v.Number)
+		key := f.versionKey(v.Number)
 		_, err = fs.versions.Create(ctx, key, v)
 		switch {
 		case errors.Is(err, store.ErrExists):
@@ -77,8 +78,9 @@ func (fs *Functions) publish(ctx context.Context, s Scope, name string, p Public
 		case err != nil:
 			return Version{}, fmt.Errorf("publish version %d of %s: %w", v.Number, name, err)
 		}
+		id := f.ID
 		_, err = fs.docs.Update(ctx, functionKey(s, name), func(f *Function) error {
-			if f.Deleting {
+			if f.Deleting || f.ID != id {
 				return NotFound(s, name, "")
 			}
 			if f.Next <= v.Number {
@@ -118,7 +120,7 @@ func (fs *Functions) Version(s Scope, name string, number int) (Version, error) 
 	if number == 0 {
 		return f.Latest, nil
 	}
-	v, _, ok := fs.versions.Get(versionKey(s, name, number))
+	v, _, ok := fs.versions.Get(f.versionKey(number))
 	if !ok {
 		return Version{}, NotFound(s, name, fmt.Sprint(number))
 	}
@@ -128,10 +130,11 @@ func (fs *Functions) Version(s Scope, name string, number int) (Version, error) 
 // Versions returns up to limit published versions with numbers above after,
 // ascending, and whether there are more.
 func (fs *Functions) Versions(s Scope, name string, after, limit int) ([]Version, bool, error) {
-	if _, err := fs.Get(s, name); err != nil {
+	f, err := fs.Get(s, name)
+	if err != nil {
 		return nil, false, err
 	}
-	items, more := fs.versions.Page(functionKey(s, name)+sep, versionKey(s, name, after), limit)
+	items, more := fs.versions.Page(f.below(), f.versionKey(after), limit)
 	return values(items), more, nil
 }
 
@@ -142,13 +145,13 @@ func (fs *Functions) DeleteVersion(ctx context.Context, s Scope, name string, nu
 	if err != nil {
 		return err
 	}
-	key := versionKey(s, name, number)
+	key := f.versionKey(number)
 	_, rev, ok := fs.versions.Get(key)
 	if !ok {
 		return nil
 	}
 	var users []string
-	for it := range fs.aliases.All(functionKey(s, name) + sep) {
+	for it := range fs.aliases.All(f.below()) {
 		if it.Val.uses(number) {
 			users = append(users, it.Val.Name)
 		}

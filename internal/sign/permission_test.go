@@ -1,6 +1,7 @@
 package sign_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"countersign"
 	"countersign/internal/sign"
+	"countersign/internal/store"
 	"countersign/internal/store/storetest"
 )
 
@@ -231,6 +233,66 @@ func TestPermissionsAreAddedOnce(t *testing.T) {
 	wg.Wait()
 	if n := len(slices.DeleteFunc(won, func(w bool) bool { return !w })); n != 1 {
 		t.Errorf("%d of 8 won under one revision", n)
+	}
+}
+
+// A rival's store runs what a rival does just before the first document of a
+// bucket is created.
+type rivalStore struct {
+	store.Store
+	bucket string
+	acts   func() // may be nil
+}
+
+func (s *rivalStore) Bucket(ctx context.Context, name string) (store.Bucket, error) {
+	b, err := s.Store.Bucket(ctx, name)
+	if name == s.bucket {
+		b = rivalBucket{b, s}
+	}
+	return b, err
+}
+
+type rivalBucket struct {
+	store.Bucket
+	s *rivalStore
+}
+
+func (b rivalBucket) Create(ctx context.Context, key string, val []byte) (store.Revision, error) {
+	if acts := b.s.acts; acts != nil {
+		b.s.acts = nil
+		acts()
+	}
+	return b.Bucket.Create(ctx, key, val)
+}
+
+// TestFirstPermissionOfTwo adds the first permission while another node adds
+// one, too: both are there, unless the caller said that there was none.
+func TestFirstPermissionOfTwo(t *testing.T) {
+	t.Parallel()
+	for name, revision := range map[string]*string{"unconditional": nil, "none yet": new("")} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlatform(t)
+			other := *p
+			rival := &rivalStore{Store: p.store, bucket: "signpermissions"}
+			other.store = rival
+			other.start(t)
+			rival.acts = func() {
+				_, err := p.AddPermission(t.Context(), here, "prod", grant("a"), nil)
+				must(t, err)
+			}
+			_, err := other.AddPermission(t.Context(), here, "prod", grant("b"), revision)
+			want := []string{"a", "b"}
+			if revision == nil {
+				must(t, err)
+			} else {
+				checkKind(t, err, countersign.Stale, "")
+				want = want[:1]
+			}
+			if got, _, _, _ := other.granted(t); !slices.Equal(got, want) {
+				t.Errorf("got %v, want %v", got, want)
+			}
+		})
 	}
 }
 

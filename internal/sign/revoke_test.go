@@ -513,3 +513,15 @@ func TestRevokedEntities(t *testing.T) {
 	check("both", q, st.ProfileVersion, st.Job)
 	check("both, before the profile's moment", with(func(q *sign.RevocationQuery) { q.SignedAt = q.SignedAt.Add(-time.Second) }), st.Job)
 }
+
+// BenchmarkRevoked is what the revocation check adds to a deployment, and to a
+// start where starts are verified.
+func BenchmarkRevoked(b *testing.B) {
+	p := newPlatform(b)
+	_, st := p.signed(b, "app.zip")
+	for b.Loop() {
+		if why, err := p.Revoked(b.Context(), st); err != nil || why != nil {
+			b.Fatal(why, err)
+		}
+	}
+}
