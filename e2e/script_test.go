@@ -57,6 +57,7 @@ func TestStories(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"platform": platform,
 			"kill9":    kill9,
+			"relative": relative,
 			"stop":     stop,
 			"bundle":   bundle,
 			"flip":     flip,
@@ -139,6 +140,7 @@ func platform(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("! platform: use ! exec countersign server")
 	}
 	s.cmd = exec.Command(binary, append([]string{"server", "--data", s.dir, "--listen", s.listen}, args...)...)
+	s.cmd.Dir = ts.Getenv("WORK")
 	s.cmd.Env = []string{"PATH=" + ts.Getenv("PATH"), "HOME=" + ts.Getenv("HOME"), "TMPDIR=" + ts.Getenv("TMPDIR"),
 		"COUNTERSIGN_ROOT_ACCESS_KEY_ID=" + accessKey, "COUNTERSIGN_ROOT_SECRET_ACCESS_KEY=" + secretKey}
 	pipe, err := s.cmd.StderrPipe()
@@ -180,6 +182,14 @@ func (s *server) kill() {
 		s.cmd.Process.Kill() // an error means that it is gone already
 		<-s.done
 	}
+}
+
+// relative DIR has the server started with a data directory relative to $WORK.
+func relative(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: relative DIR")
+	}
+	serverOf(ts).dir = args[0]
 }
 
 // kill9 ends the server without a word.

@@ -76,6 +76,16 @@ func (a *Authenticator) Authenticate(r *http.Request, body []byte, svc *wire.Ser
 	return c, claim.Scope.Region, nil
 }
 
+// Precheck refuses what no body could make right, by everything Authenticate
+// asks but the signature itself. It has the form of wire.Config.Precheck.
+func (a *Authenticator) Precheck(r *http.Request, svc *wire.Service) error {
+	_, _, err := a.Authenticate(r, nil, svc)
+	if p, ok := errors.AsType[*sigv4.Problem](err); ok && p.Outcome == sigv4.Mismatch {
+		return nil // of course: it was taken over another body
+	}
+	return err
+}
+
 // families says which of sigv4's spellings a protocol's services use. S3 is
 // not here: the embedded gateway verifies its own requests.
 var families = map[wire.Protocol]sigv4.Family{

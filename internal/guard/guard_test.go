@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -290,6 +291,33 @@ func BenchmarkAuthenticate(b *testing.B) {
 	for b.Loop() {
 		if _, _, err := a.Authenticate(r, body, lambda.Service); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// TestPrecheck: before a body is read, a stranger is refused and a signature
+// is not judged.
+func TestPrecheck(t *testing.T) {
+	t.Parallel()
+	root, err := OpenRoot(t.TempDir(), Credentials{"AKIAPRECHECK00000000", "a-secret-for-a-test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &Authenticator{Keys: root}
+	for _, c := range []struct {
+		key, service string
+		refused      bool
+	}{
+		{"AKIAPRECHECK00000000", "lambda", false},
+		{"AKIANOBODY0000000000", "lambda", true},
+		{"AKIAPRECHECK00000000", "signer", true},
+	} {
+		r := httptest.NewRequest("PUT", "http://127.0.0.1/2015-03-31/functions/f/code", strings.NewReader("body"))
+		now := time.Now().UTC()
+		r.Header.Set("X-Amz-Date", now.Format("20060102T150405Z"))
+		r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential="+c.key+"/"+now.Format("20060102")+"/eu-central-1/"+c.service+"/aws4_request, SignedHeaders=host;x-amz-date, Signature="+strings.Repeat("0", 64))
+		if err := a.Precheck(r, lambda.Service); (err != nil) != c.refused {
+			t.Errorf("%s for %s: got %v, want refused %v", c.key, c.service, err, c.refused)
 		}
 	}
 }

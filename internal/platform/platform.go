@@ -201,6 +201,7 @@ func Open(ctx context.Context, cfg Config) (_ *Platform, err error) {
 	links := newCodeLinks(artifacts)
 	p.server = wire.NewServer(wire.Config{
 		Authenticate: auth.Authenticate,
+		Precheck:     auth.Precheck,
 		Translate:    api.Translate,
 		S3:           gateway,
 		Health:       http.HandlerFunc(p.health),

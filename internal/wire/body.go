@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 )
 
 const (
@@ -21,6 +22,10 @@ const (
 
 	// firstRead is how much memory a Content-Length alone is good for.
 	firstRead = 1 << 20
+
+	// bodyTime is how long a body may take to arrive: the largest, 70 MB, over
+	// a line of 2 Mbit/s.
+	bodyTime = 5 * time.Minute
 
 	// maxDrain is how much of a body that is too large is read and dropped, so
 	// that a client that is still sending gets to see why it was refused.

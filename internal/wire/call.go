@@ -40,6 +40,12 @@ type Config struct {
 	// request before anything was decoded. A *Fault goes out as it is.
 	Authenticate func(r *http.Request, body []byte, svc *Service) (c Caller, region string, err error)
 
+	// Precheck refuses, before the body of a signed request is read, what no
+	// body could make right: an unknown key, another service's scope, a stale
+	// date. Without it strangers could have us wait for bodies. nil refuses
+	// nothing.
+	Precheck func(r *http.Request, svc *Service) error
+
 	// Authorize is asked after decoding and before validation, as AWS does; in
 	// is the operation's input struct. nil allows everything.
 	Authorize func(ctx context.Context, c *Call, in any) error

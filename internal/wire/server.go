@@ -111,7 +111,8 @@ type request struct {
 	action action    // of a query request
 	body   []byte    // read already, when have
 	have   bool
-	held   int64 // what the body counts against Config.MaxHeld
+	held   int64           // what the body counts against Config.MaxHeld
+	within func(time.Time) // sets the deadline for reading the body
 }
 
 // ServeHTTP implements [http.Handler].
@@ -188,6 +189,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, q *request) {
 		ResponseHeader: http.Header{},
 	}
 	defer func() { s.held.Add(-q.held) }()
+	conn := http.NewResponseController(w)
+	q.within = func(t time.Time) { _ = conn.SetReadDeadline(t) } // not every writer has one
 	h := q.sv.handlers[q.op.Name]
 	in, out, f := s.call(c, h, q)
 	if f == nil {
@@ -260,6 +263,10 @@ func (s *Server) authenticate(c *Call, q *request) *Fault {
 				return s.fault(c, err)
 			}
 			asked = true
+		} else if s.cfg.Precheck != nil {
+			if err := s.cfg.Precheck(r, c.Service); err != nil {
+				return s.fault(c, err)
+			}
 		}
 		limit := q.op.MaxBody
 		if limit == 0 {
@@ -268,7 +275,10 @@ func (s *Server) authenticate(c *Call, q *request) *Fault {
 		if f := s.hold(q, r, limit); f != nil {
 			return f
 		}
-		if q.body, err = readBody(r, limit); errors.Is(err, errTooLarge) {
+		q.within(c.Received.Add(bodyTime))
+		q.body, err = readBody(r, limit)
+		q.within(time.Time{})
+		if errors.Is(err, errTooLarge) {
 			return tooLarge(c.Service, q.op, limit)
 		} else if err != nil {
 			return &Fault{Code: "RequestTimeout", Status: http.StatusBadRequest, Message: "The body did not arrive.", Cause: err}
@@ -315,8 +325,12 @@ func decode(m *message, r *http.Request, q *request, dst reflect.Value) error {
 
 // report logs what the caller is not told.
 func (s *Server) report(c *Call, f *Fault) {
+	level := slog.LevelDebug // a caller's mistake is the caller's
+	if f.Receiver {
+		level = slog.LevelError
+	}
 	if f.Cause != nil || f.Receiver && f.Status != http.StatusNotImplemented {
-		s.cfg.Log.LogAttrs(context.WithoutCancel(c.Request.Context()), slog.LevelError, "call refused",
+		s.cfg.Log.LogAttrs(context.WithoutCancel(c.Request.Context()), level, "call refused",
 			slog.String("operation", c.Service.Name+":"+c.Operation.Name), slog.String("request", c.RequestID),
 			slog.String("code", f.Code), slog.Any("cause", f.Cause))
 	}
