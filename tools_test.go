@@ -96,7 +96,7 @@ def fill(z, **kw):
 		"git archive":              {"sh", "-c", "export HOME=$OUT GIT_CONFIG_NOSYSTEM=1; git init -q $OUT/r && cp -a . $OUT/r && cd $OUT/r && git add . && git -c user.name=t -c user.email=t@t commit -qm x && git archive --format=zip HEAD"},
 		"git archive, prefix":      {"sh", "-c", "export HOME=$OUT GIT_CONFIG_NOSYSTEM=1; git init -q $OUT/r && cp -a . $OUT/r && cd $OUT/r && git add . && git -c user.name=t -c user.email=t@t commit -qm x && git archive --format=zip --prefix=a/b/ HEAD"},
 		"7z":                       {"sh", "-c", "7z a -tzip $OUT/x.zip . >/dev/null && cat $OUT/x.zip"},
-		"bsdtar":                   {"sh", "-c", "bsdtar --format zip -cf - *"},
+		"bsdtar":                   {"sh", "-c", "bsdtar --format zip -cf $OUT/x.zip * && cat $OUT/x.zip"}, // to a pipe it pads like a tape
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
