@@ -1,8 +1,12 @@
 package gvisor
 
 import (
+	"fmt"
+	"math"
 	"os/exec"
 	"runtime"
+
+	"golang.org/x/sys/unix"
 )
 
 // A forker starts processes from one operating system thread that lives as
@@ -38,8 +42,17 @@ func (f *forker) start(c *exec.Cmd, cg *cgroup) error {
 	return <-done
 }
 
+// firstGiven is the first descriptor above the standard three.
+const firstGiven = 3
+
 // startIn runs on the forker's thread.
 func startIn(c *exec.Cmd, cg *cgroup) error {
+	// A child gets what it is given and nothing else. Not everybody in this
+	// process opens descriptors so that they close on exec; gVisor's own calls
+	// do not, and what they bring is other guests' memory.
+	if err := unix.CloseRange(firstGiven, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("keep descriptors from a guest: %w", err)
+	}
 	if cg == nil {
 		return c.Start()
 	}

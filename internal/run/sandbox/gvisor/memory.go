@@ -51,6 +51,7 @@ func (g *Guest) openMemory() error {
 	if len(out.Files) != 2 {
 		return fmt.Errorf("memory file: got %d files, want 2", len(out.Files))
 	}
+	unix.CloseOnExec(int(out.Files[1].Fd()))
 	out.Files[0].Close() // gVisor's own counters, which the file's size makes unnecessary
 	g.mu.Lock()
 	defer g.mu.Unlock()
